@@ -1,0 +1,28 @@
+# Two commands matter: `make demo` (see it work) and `make test` (see it hold).
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= outputs/demo
+
+.PHONY: install demo test check clean
+
+install: .venv/.runtime
+
+.venv/.runtime: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -e .
+	@touch $@
+
+.venv/.dev: .venv/.runtime pyproject.toml
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	@touch $@
+
+demo: .venv/.runtime
+	$(BIN)/python examples/quickstart/demo.py $(DEMO)
+
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

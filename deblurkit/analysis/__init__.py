@@ -1,0 +1,1 @@
+"""Log readers, statistics and findings; pure functions over tables."""

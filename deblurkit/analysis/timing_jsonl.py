@@ -1,0 +1,121 @@
+"""Reader of the JSON-lines timing log: a header object, then ``[step, unix time, wall ms, …]`` rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from deblurkit.analysis.tables import StepRows, TimingLog, is_duration, is_step, plural
+from deblurkit.errors import DeblurkitError
+from deblurkit.timing.json_lines import SCHEMA
+from deblurkit.timing.records import UNACCOUNTED, clean_name
+
+_FAMILY = SCHEMA.rpartition("/")[0] + "/"
+_FIXED_COLUMNS = 3
+
+
+def looks_like_json_lines(head: bytes) -> bool:
+    """Return whether one of the first whole lines of a file is the header object of a timing log."""
+    candidates = (line for line in head.splitlines() if b'"schema"' in line)
+    return any(_schema(_parse(line)).startswith(_FAMILY) for line in candidates)
+
+
+def read_json_lines(lines: Iterable[bytes], *, source: str) -> TimingLog:
+    """Return the steps of a JSON-lines timing log; lines that are not whole are counted and left out.
+
+    Args:
+        lines: clean lines without their ends.
+        source: what errors and the report call the log.
+
+    Raises:
+        DeblurkitError: if no complete step is in it, or the log is of a later version.
+    """
+    parser = _Parser(source)
+    for line in lines:
+        if line.strip():
+            parser.feed(_parse(line))
+    return parser.finish()
+
+
+class _Parser:
+    """The names in force and the steps so far."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._rows = StepRows()
+        self._names: list[str] = []
+        self._samples_per_step: int | None = None
+        self._damaged = 0
+
+    def feed(self, line: object) -> None:
+        """Take one decoded line in."""
+        understood = False
+        if isinstance(line, list):
+            understood = self._take_row(line)
+        elif isinstance(line, dict):
+            understood = self._take_object(line)
+        self._damaged += not understood
+
+    def finish(self) -> TimingLog:
+        """Return what was read."""
+        if not len(self._rows):
+            raise DeblurkitError(
+                f"{self._source}: no complete step: expected rows `[step, unix time, total ms, …]` after the"
+                f" header, {plural(self._damaged, 'line')} could not be read; let the run finish a step, or"
+                " check that the file was copied whole"
+            )
+        steps, times = self._rows.frames()
+        return TimingLog(
+            source=self._source,
+            format="timing-jsonl",
+            steps=steps,
+            times=times,
+            num_steps=len(steps),
+            samples_per_step=self._samples_per_step,
+            damaged_lines=self._damaged,
+        )
+
+    def _take_object(self, line: dict[str, object]) -> bool:
+        schema = _schema(line)
+        if schema.startswith(_FAMILY) and schema != SCHEMA:
+            raise DeblurkitError(
+                f"{self._source}: a timing log of schema {schema[:40]!r}; this deblurkit reads {SCHEMA!r}:"
+                " update deblurkit"
+            )
+        names = line.get("names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return False
+        self._names = [clean_name(name) for name in names]
+        samples = line.get("samples_per_step")
+        if is_step(samples) and samples > 0:
+            self._samples_per_step = samples
+        return True
+
+    def _take_row(self, row: list[object]) -> bool:
+        if len(row) < _FIXED_COLUMNS or len(row) > _FIXED_COLUMNS + len(self._names):
+            return False
+        step, _, total_ms, *values = row
+        if not is_step(step) or not is_duration(total_ms):
+            return False
+        times: dict[str, float] = {}
+        for name, value in zip(self._names, values, strict=False):  # a row may be shorter than the names
+            if value is None or name.partition("/")[0] == UNACCOUNTED:
+                continue
+            if not is_duration(value):
+                return False
+            times[name] = times.get(name, 0.0) + value
+        self._rows.add(step, total_ms, times, wall_known=True)
+        return True
+
+
+def _parse(line: bytes) -> object:
+    """Return a decoded line, or None where it is damaged."""
+    try:
+        return json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _schema(line: object) -> str:
+    schema = line.get("schema") if isinstance(line, dict) else None
+    return schema if isinstance(schema, str) else ""

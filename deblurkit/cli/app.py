@@ -1,0 +1,77 @@
+"""The ``deblurkit`` command: its subcommands and the one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from deblurkit import __version__
+from deblurkit.cli import analyze_log, config, evaluate, prepare_data, train
+from deblurkit.errors import DeblurkitError
+
+app = typer.Typer(
+    name="deblurkit",
+    help="Train video-deblurring networks with a spike camera, and know where every millisecond and gigabyte goes.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"deblurkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("analyze-log")(analyze_log.analyze_log)
+app.add_typer(prepare_data.app, name="prepare-data")
+app.add_typer(config.app, name="config")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave with 0 (done), 1 (our error), 2 (usage) or 3 (a check that failed)."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line on ``arguments`` (the process's own by default) and return its exit code."""
+    try:
+        result = app(args=arguments, prog_name="deblurkit", standalone_mode=False)
+    except DeblurkitError as error:
+        _complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of a pipe, `head` for one, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # Typer's own errors: a wrong option, a missing argument
+            raise
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context is not None else ""
+        _complain(f"{error.format_message().rstrip('.')}{hint}")
+        return int(getattr(error, "exit_code", 2))
+    return result if isinstance(result, int) else 0
+
+
+def _complain(message: str) -> None:
+    for line in message.splitlines():
+        print(f"deblurkit: error: {line}", file=sys.stderr)

@@ -1,0 +1,132 @@
+"""``deblurkit prepare-data``: makes datasets in the layout that the other commands read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from deblurkit.cli.options import Json
+from deblurkit.units import format_bytes, format_share
+
+if TYPE_CHECKING:
+    from deblurkit.data.unified import DatasetSummary, UnifiedDataset
+
+BlurVariant = Literal["blur", "blur_gamma"]
+
+app = typer.Typer(help="Make datasets of blurry frames, sharp frames and spikes.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Make datasets of blurry frames, sharp frames and spikes."""
+
+
+@app.command("synthetic")
+def synthetic(
+    root: Annotated[Path, typer.Argument(help="The dataset's folder; must not exist or be empty.")],
+    seed: Annotated[int, typer.Option(min=0, help="Decides every scene; same seed, same files.")] = 0,
+    train_sequences: Annotated[int, typer.Option(min=0, help="Sequences for training.")] = 8,
+    test_sequences: Annotated[int, typer.Option(min=0, help="Sequences for testing.")] = 2,
+    frames: Annotated[int, typer.Option(min=1, help="Blurry frames in each sequence.")] = 8,
+    height: Annotated[int, typer.Option(help="Rows of a frame, a multiple of 16.")] = 96,
+    width: Annotated[int, typer.Option(help="Columns of a frame, a multiple of 16.")] = 128,
+    as_json: Json = False,
+) -> None:
+    """Draw a small dataset from a seed: moving textured scenes, their blur and simulated spikes."""
+    from deblurkit.data.synthetic import make_synthetic
+
+    with _progress() as progress:
+        dataset = make_synthetic(
+            root,
+            seed=seed,
+            num_train=train_sequences,
+            num_test=test_sequences,
+            frames_per_sequence=frames,
+            size=(height, width),
+            progress=progress,
+        )
+    _show(dataset, as_json=as_json)
+
+
+@app.command("video")
+def video(
+    files: Annotated[
+        list[Path], typer.Argument(help="Sharp videos; the higher their frame rate the better.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The dataset's folder; must not exist or be empty.")
+    ],
+    exposure_frames: Annotated[int, typer.Option(help="Sharp frames averaged into a blurry one; odd.")] = 7,
+    spikes_per_frame: Annotated[int, typer.Option(min=1, help="Spike frames for each sharp frame.")] = 8,
+    height: Annotated[
+        int | None, typer.Option(min=16, help="Rows to resize to; as they are by default.")
+    ] = None,
+    max_frames: Annotated[int, typer.Option(min=1, help="Blurry frames in one sequence at most.")] = 100,
+    test_share: Annotated[
+        float, typer.Option(help="Share of files, or of one file's time, for testing.")
+    ] = 0.2,
+    blur_variant: Annotated[
+        BlurVariant, typer.Option(help="Plain mean, or a mean of linear light.")
+    ] = "blur",
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated spike sensor.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Average sharp video into blurry frames and simulate the spikes that a sensor would have given."""
+    from deblurkit.data.video import make_from_videos
+
+    with _progress() as progress:
+        dataset = make_from_videos(
+            output,
+            files,
+            exposure_frames=exposure_frames,
+            spikes_per_frame=spikes_per_frame,
+            height=height,
+            max_frames=max_frames,
+            test_share=test_share,
+            blur_variant=blur_variant,
+            seed=seed,
+            progress=progress,
+        )
+    _show(dataset, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that moves a bar on stderr; the bar stays away where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("frames", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _show(dataset: UnifiedDataset, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from deblurkit.data.unified import summarise
+
+    summary = summarise(dataset)
+    typer.echo(json.dumps(asdict(summary), indent=2) if as_json else _summary_text(summary))
+
+
+def _summary_text(summary: DatasetSummary) -> str:
+    """Return the summary as a person reads it."""
+    height, width = summary.frame_shape
+    spike_height, spike_width = summary.spike_shape
+    lines = [
+        ("dataset", summary.root),
+        ("train", f"{summary.train_sequences} sequences, {summary.train_frames} frames"),
+        ("test", f"{summary.test_sequences} sequences, {summary.test_frames} frames"),
+        ("frames", f"{height}x{width}"),
+        ("spikes", f"{spike_height}x{spike_width}, {format_share(summary.mean_spike_rate)} of bits set"),
+        ("size", format_bytes(summary.total_bytes)),
+    ]
+    return "\n".join(f"{label:<8} {value}" for label, value in lines)

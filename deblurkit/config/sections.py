@@ -1,0 +1,279 @@
+"""The sections of the configuration: every key with its default, unit, range and reason beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+# Strict scalars: YAML says what type a value has, and a boolean or a quoted number is a slip, not a number.
+Flag = Annotated[bool, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+CountOrZero = Annotated[int, Field(strict=True, ge=0)]
+Pixels = Annotated[int, Field(strict=True, ge=16, multiple_of=8)]
+Positive = Annotated[float, Field(strict=True, gt=0)]
+NotNegative = Annotated[float, Field(strict=True, ge=0)]
+Decay = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+VggLayer = Annotated[str, Field(strict=True, pattern=r"^relu[1-5]_[1-4]$", examples=["relu3_3"])]
+CpuShare = Annotated[
+    str,
+    Field(strict=True, pattern=r"^cpu\*(0?\.[0-9]*[1-9][0-9]*|1(\.0*)?)$", examples=["cpu*0.9"]),
+]
+
+
+def _path(value: Any) -> Any:
+    """Return the path with ``~`` resolved; YAML is not read by a shell that would do it."""
+    if not isinstance(value, str):
+        return value
+    if not value or "\0" in value:
+        raise ValueError("a path is never empty")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:  # ~name of a user whom this machine does not know
+        raise ValueError(str(error)) from error
+
+
+FilePath = Annotated[Path, BeforeValidator(_path)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: attributes in snake_case, YAML keys in upper case, nothing unknown."""
+
+    model_config = ConfigDict(alias_generator=str.upper, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataSection(Section):
+    """DATA: which recordings, and how samples are cut from them."""
+
+    root: FilePath = Field(
+        Path("data/processed/gopro_spike_unified"),
+        description="Prepared dataset; a relative path counts from the working directory.",
+    )
+    train_split: Text = Field("train", description="Split that is trained on.")
+    val_split: Text = Field("test", description="Split that is validated on; GoPro has no third one.")
+    crop_size: Pixels = Field(
+        256, description="Side of the square crop [px]; a multiple of 8, the coarsest scale of the networks."
+    )
+    train_crop_size: Pixels | None = Field(
+        None, description="Training crop [px] where it is smaller than CROP_SIZE: progressive training."
+    )
+    clip_len: Count = Field(5, description="Frames of a clip.")
+    num_voxel_bins: Count = Field(32, description="Time bins into which the spikes of a frame are counted.")
+    k: Count | None = Field(
+        None, description="Older name of NUM_VOXEL_BINS; where both are given they agree."
+    )
+    use_precomputed_voxels: Flag = Field(
+        False,
+        description="Read voxels from disk. Off: 32 float32 bins per pixel are far larger than the spikes.",
+    )
+    use_ram_cache: Flag = Field(
+        False, description="Cache decoded samples. Off: on a shared server memory is given, not taken."
+    )
+    cache_size_gb: Positive = Field(4.0, description="Upper bound of the cache [GiB] where it is on.")
+    auto_synthetic: Flag = Field(
+        False, description="Draw the built-in synthetic dataset at ROOT where nothing is there."
+    )
+
+    @property
+    def train_crop(self) -> int:
+        """Side of the training crop [px]: TRAIN_CROP_SIZE, or CROP_SIZE where that is not given."""
+        return self.train_crop_size or self.crop_size
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_k(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("K") is not None and "NUM_VOXEL_BINS" not in values:
+            return {**values, "NUM_VOXEL_BINS": values["K"]}
+        return values
+
+
+class VrtSection(Section):
+    """MODEL.VRT: what the VRT backbone recomputes in the backward pass instead of keeping it."""
+
+    use_checkpoint_attn: Flag = Field(
+        True, description="Recompute attention; most of the activation memory is there."
+    )
+    use_checkpoint_ffn: Flag = Field(True, description="Recompute the feed-forward layers as well.")
+
+
+class AttentionSection(Section):
+    """Attention over time at every scale, taken in chunks so that its memory has a bound."""
+
+    heads: Count = Field(4, description="Attention heads; divides every entry of CHANNELS_PER_SCALE.")
+    adaptive_chunk: Flag = Field(True, description="Let the chunk grow until MAX_BATCH_TOKENS are in it.")
+    max_batch_tokens: Count = Field(
+        49152, description="Tokens attended to in one go: more is faster and needs more memory."
+    )
+    chunk_size: Count = Field(64, description="Side of a chunk [feature pixels].")
+    chunk_shape: Literal["square", "row"] = Field("square", description="How the plane is cut into chunks.")
+
+
+class SpikeTsaSection(AttentionSection):
+    """MODEL.SPIKE_TSA: self-attention over time among the spike features."""
+
+
+class FuseSection(AttentionSection):
+    """MODEL.FUSE: how spike features enter the frame features."""
+
+    type: Literal["TemporalCrossAttn"] = Field("TemporalCrossAttn", description="Kind of fusion.")
+
+
+class ModelSection(Section):
+    """MODEL: the network."""
+
+    arch: Literal["baseline", "convnext", "vrt"] = Field(
+        "vrt", description="Network; baseline is the lightest, vrt the published transformer with spikes."
+    )
+    base_channels: Count = Field(64, description="Channels at the finest level of baseline and convnext.")
+    num_blocks: Count = Field(4, description="Blocks per level of baseline and convnext.")
+    use_spike: Flag = Field(True, description="Feed the spikes; off trains on frames alone, to compare.")
+    vrt_cfg: Text | None = Field(
+        None, description="Accepted and not used: the network is built from the MODEL keys."
+    )
+    channels_per_scale: tuple[Count, ...] = Field(
+        (96, 96, 96, 96), min_length=1, description="Channels of the spike features, finest scale first."
+    )
+    layers: Count = Field(
+        4, description="Scales of the spike encoder; CHANNELS_PER_SCALE has one entry each."
+    )
+    vrt_depths: tuple[Count, ...] = Field(
+        (8, 8, 8, 8, 4, 4, 4, 8),
+        description="Blocks of each VRT stage: 7 stages and 1, 4 or 6 groups of the reconstruction stage.",
+    )
+    window_size: Count | tuple[Count, Count, Count] = Field(
+        8, description="Attention window: height and width [tokens], or [frames, height, width]."
+    )
+    vrt: VrtSection = Field(default_factory=VrtSection, description="Checkpointing in VRT.")
+    spike_tsa: SpikeTsaSection = Field(
+        default_factory=SpikeTsaSection, description="Attention over time among spike features."
+    )
+    fuse: FuseSection = Field(default_factory=FuseSection, description="Fusion of spikes into frames.")
+
+
+class DataLoaderSection(Section):
+    """DATALOADER: worker processes and what they keep ready."""
+
+    total_workers: CountOrZero | Literal["auto"] | CpuShare = Field(
+        "auto", description="Training workers of the node, shared by its GPUs; auto is 80 % of the CPUs."
+    )
+    train_workers: CountOrZero | Literal["auto"] = Field(
+        "auto", description="Training workers per GPU; auto is an equal part of TOTAL_WORKERS."
+    )
+    val_workers: CountOrZero | Literal["auto"] = Field(
+        "auto", description="Validation workers per GPU; auto is half of the training workers."
+    )
+    train_prefetch_factor: Count = Field(4, description="Batches that each training worker keeps ready.")
+    val_prefetch_factor: Count = Field(
+        2, description="Batches that each validation worker keeps ready; whole frames are large."
+    )
+    pin_memory: Flag = Field(True, description="Page-locked batches, so that copies to the GPU overlap.")
+    persistent_workers: Flag = Field(True, description="Keep workers from epoch to epoch.")
+    drop_last: Flag = Field(True, description="Leave out the clips of an epoch that do not fill a batch.")
+
+
+class OptimSection(Section):
+    """TRAIN.OPTIM: the optimiser."""
+
+    type: Literal["adamw", "adamw8bit"] = Field(
+        "adamw", description="adamw8bit keeps its states in 8 bits: a quarter of the memory, a slower step."
+    )
+    lr: Positive = Field(2e-4, description="Peak learning rate.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="Decay of Adam's two moments.")
+    weight_decay: NotNegative = Field(1e-4, description="Decoupled weight decay; norms and biases have none.")
+    lr_scaling: Literal["none", "linear"] = Field(
+        "none", description="linear multiplies LR by effective batch / BASE_BATCH_SIZE."
+    )
+    base_batch_size: Count = Field(8, description="Effective batch [clips] at which LR holds as written.")
+
+
+class SchedSection(Section):
+    """TRAIN.SCHED: the learning rate over the run."""
+
+    type: Literal["cosine", "constant"] = Field("cosine", description="Course after the warm-up.")
+    warmup_steps: CountOrZero = Field(256, description="Steps in which the rate rises from 0 to LR.")
+    min_lr: NotNegative = Field(1e-7, description="Rate at the end of a cosine.")
+
+
+class TrainSection(Section):
+    """TRAIN: length of the run, batch, precision."""
+
+    epochs: Count = Field(40, description="Passes over the training split.")
+    max_steps: Count | None = Field(None, description="Ends the run before EPOCHS do [optimiser steps].")
+    batch_size: Count = Field(1, description="Clips of a micro-step on each GPU.")
+    val_batch_size: Count = Field(1, description="Clips of a validation batch; whole frames.")
+    gradient_accumulation_steps: Count = Field(
+        6, description="Micro-steps per optimiser step: effective batch = BATCH_SIZE x this x GPUs."
+    )
+    max_grad_norm: NotNegative = Field(1.0, description="Total norm that gradients are clipped to; 0: never.")
+    compile_model: Flag = Field(False, description="torch.compile: a slow start for faster steps.")
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = Field(
+        "default", description="Mode of torch.compile."
+    )
+    amp_enabled: Flag = Field(False, description="Mixed precision; off until the user has compared accuracy.")
+    amp_dtype: Literal["bf16", "fp16"] = Field(
+        "bf16", description="bf16 has the range of float32 and needs no loss scaling."
+    )
+    amp_opt_level: Literal["O0", "O1", "O2"] = Field(
+        "O1", description="O0 is float32; O1 and O2 both mean autocast."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one.")
+    optim: OptimSection = Field(default_factory=OptimSection, description="Optimiser.")
+    sched: SchedSection = Field(default_factory=SchedSection, description="Learning-rate schedule.")
+
+
+class CharbonnierSection(Section):
+    """LOSS.CHARBONNIER: sqrt(error^2 + DELTA^2)."""
+
+    delta: Positive = Field(1e-3, description="Error [of 0..1] below which the loss turns from L1 to L2.")
+    weight: NotNegative = Field(1.0, description="Weight in the sum of losses.")
+
+
+class VggPerceptualSection(Section):
+    """LOSS.VGG_PERCEPTUAL: distance between VGG features."""
+
+    layers: tuple[VggLayer, ...] = Field(("relu3_3",), min_length=1, description="VGG layers compared.")
+    weight: NotNegative = Field(
+        0.0, description="Weight in the sum of losses; 0, as it needs VGG weights and its own memory."
+    )
+
+
+class LossSection(Section):
+    """LOSS: a weighted sum."""
+
+    charbonnier: CharbonnierSection = Field(default_factory=CharbonnierSection, description="Pixel loss.")
+    vgg_perceptual: VggPerceptualSection = Field(
+        default_factory=VggPerceptualSection, description="Perceptual loss."
+    )
+
+
+class LogSection(Section):
+    """LOG: what a run writes, and when."""
+
+    tensorboard: Flag = Field(True, description="Write TensorBoard events.")
+    save_dir: FilePath = Field(Path("outputs"), description="Folder that runs are written to.")
+    val_every_steps: Count = Field(1000, description="Optimiser steps from one validation to the next.")
+    save_every_steps: Count = Field(1000, description="Optimiser steps from one checkpoint to the next.")
+    keep_checkpoints: Count = Field(
+        2, description="Newest checkpoints kept; one may be damaged, two are not."
+    )
+    metrics_every_epochs: CountOrZero = Field(0, description="Epochs between costly metrics; 0: never.")
+    pictures_every_epochs: CountOrZero = Field(0, description="Epochs between pictures; 0: never.")
+    enable_timing_log: Flag = Field(True, description="Measure phases and modules; main switch.")
+    timing_console: Flag = Field(True, description="Show the timing in place on the terminal.")
+    timing_file: Flag = Field(True, description="Write SAVE_DIR/logs/timing_*.log.")
+    timing_console_interval: Count = Field(10, description="Steps between terminal updates.")
+    timing_file_interval: Count = Field(50, description="Steps between flushes of the file.")
+    language: Literal["auto", "en", "zh"] = Field(
+        "auto", description="Language of names in reports; auto: the terminal's."
+    )
+
+
+class TestSection(Section):
+    """TEST: evaluation of a checkpoint."""
+
+    __test__: ClassVar[bool] = False  # not a test of pytest's
+
+    batch_size: Count = Field(1, description="Clips of a batch; whole frames.")
+    num_workers: CountOrZero = Field(2, description="Loader workers.")

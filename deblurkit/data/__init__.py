@@ -1,0 +1,1 @@
+"""Spike recordings, datasets, simulators and loaders."""

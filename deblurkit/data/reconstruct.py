@@ -1,0 +1,112 @@
+"""Images and voxels from spikes: texture from playback, texture from interval, box bins."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Spikes: TypeAlias = NDArray[np.uint8]
+Image: TypeAlias = NDArray[np.float32]
+
+TfiFallback = Literal["tfp", "zero"]
+
+
+def tfp(spikes: Spikes, centre: int, window: int, *, gain: float = 1.0, threshold: float = 1.0) -> Image:
+    """Return texture from playback: the light that the mean rate around ``centre`` stands for, (h, w).
+
+    A pixel fires at gain * light / threshold spikes a frame, so light = threshold / gain * mean. A longer
+    window has less noise (about 1 / window) and more motion blur (about window).
+
+    Args:
+        spikes: uint8 (T, h, w) of 0 and 1.
+        centre: the frame in the middle of the window.
+        window: frames to average; cut off where it reaches beyond the recording.
+        gain: charge that light 1 adds in one frame.
+        threshold: charge at which a pixel fires.
+    """
+    _check_centre(spikes, centre)
+    if window < 1:
+        raise ValueError(f"a window of at least one frame expected, got {window}")
+    start = centre - window // 2
+    chosen = spikes[max(start, 0) : start + window]
+    return (chosen.mean(axis=0, dtype=np.float32) * np.float32(threshold / gain)).astype(np.float32)
+
+
+def tfi(
+    spikes: Spikes,
+    centre: int,
+    *,
+    search: int = 50,
+    fallback: TfiFallback = "tfp",
+    gain: float = 1.0,
+    threshold: float = 1.0,
+) -> Image:
+    """Return texture from interval, (h, w): threshold / gain over the gap between spikes around ``centre``.
+
+    The gap runs from the last spike at or before ``centre`` to the first one after it.
+
+    Args:
+        spikes: uint8 (T, h, w) of 0 and 1.
+        centre: the frame whose light is wanted.
+        search: frames to look back and ahead.
+        fallback: light of a pixel without a spike on both sides: ``tfp`` over the same frames, or ``zero``.
+        gain: charge that light 1 adds in one frame.
+        threshold: charge at which a pixel fires.
+    """
+    _check_centre(spikes, centre)
+    if search < 1:
+        raise ValueError(f"a search of at least one frame expected, got {search}")
+    if fallback not in ("tfp", "zero"):
+        raise ValueError(f"fallback is tfp or zero, not {fallback!r}")
+    back = spikes[max(centre - search, 0) : centre + 1][::-1]
+    ahead = spikes[centre + 1 : centre + 1 + search]
+    if fallback == "tfp":
+        light = tfp(spikes, centre, 2 * search + 1, gain=gain, threshold=threshold)
+    else:
+        light = np.zeros(spikes.shape[1:], dtype=np.float32)
+    if not len(ahead):
+        return light
+    gap = back.argmax(axis=0) + ahead.argmax(axis=0) + 1
+    found = back.any(axis=0) & ahead.any(axis=0)
+    light[found] = np.float32(threshold / gain) / gap[found].astype(np.float32)
+    return light
+
+
+def voxels(spikes: Spikes, num_bins: int) -> Image:
+    """Return spikes summed into exact box bins, float32 (num_bins, h, w) in [0, 1].
+
+    Bin k covers the time from k * T / K to (k + 1) * T / K, and a frame across a border counts in both by its
+    overlap: V_k = K / T * sum_t |[t, t + 1) and bin k| * S_t. The mean over bins equals the mean over
+    frames for every K and T; whole-frame splitting would make neighbouring bins of a still scene differ.
+
+    Args:
+        spikes: uint8 (T, h, w) of 0 and 1.
+        num_bins: K, at least 1; may exceed T.
+    """
+    frames, height, width = spikes.shape
+    weights = bin_weights(num_bins, frames)  # (K, T)
+    binned = weights @ spikes.reshape(frames, -1).astype(np.float32)  # (K, h * w)
+    np.minimum(binned, 1.0, out=binned)  # float32 rounding may pass 1 by one unit
+    return binned.reshape(num_bins, height, width)
+
+
+@functools.lru_cache(maxsize=64)
+def bin_weights(num_bins: int, num_frames: int) -> Image:
+    """Return what each frame gives to each bin, read-only float32 (num_bins, num_frames); rows sum to 1."""
+    if num_bins < 1 or num_frames < 1:
+        raise ValueError(f"at least one bin and one frame expected, got {num_bins} and {num_frames}")
+    # Whole numbers, in units of 1 / K of a frame, so that no border falls a rounding error off a frame.
+    bins = np.arange(num_bins, dtype=np.int64)[:, None] * num_frames  # (K, 1)
+    frames = np.arange(num_frames, dtype=np.int64)[None, :] * num_bins  # (1, T)
+    overlap = np.minimum(bins + num_frames, frames + num_bins) - np.maximum(bins, frames)
+    weights: Image = (np.maximum(overlap, 0) / num_frames).astype(np.float32)
+    weights.flags.writeable = False
+    return weights
+
+
+def _check_centre(spikes: Spikes, centre: int) -> None:
+    if not 0 <= centre < len(spikes):
+        raise ValueError(f"frame {centre} is not in a recording of {len(spikes)} frames")

@@ -1,0 +1,1 @@
+"""Where a training step's time goes: clocks, the timing logger and its files."""

@@ -1,0 +1,68 @@
+"""The machine's timing log: a header object, then one array per step; append-only, so a kill loses little."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from deblurkit.timing.records import StepTiming
+
+SCHEMA = "deblurkit-timing/1"
+
+
+class JsonLinesLog:
+    """Appends ``[step, unix_time, wall_ms, value, …]`` rows whose values follow the header's ``names``.
+
+    A name that appears later is announced by a new ``{"names": [...]}`` line; ``null`` is "not measured in
+    this step", which is not zero. ``unaccounted`` is not written: it is the wall time less the top level.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rank: int,
+        world_size: int,
+        clock: str,
+        samples_per_step: int | None,
+        started_at: float,
+        flush_interval: int,
+    ) -> None:
+        self.path = path
+        self._file = path.open("w", encoding="utf-8")
+        self._names: list[str] = []
+        self._flush_interval = max(1, flush_interval)
+        self._unflushed = 0
+        head = {
+            "schema": SCHEMA,
+            "rank": rank,
+            "world_size": world_size,
+            "started_at": started_at,
+            "clock": clock,
+            "unit": "ms",
+            "samples_per_step": samples_per_step,
+            "names": self._names,
+        }
+        self._write(head)
+        self._file.flush()
+
+    def write_step(self, timing: StepTiming) -> None:
+        """Append the row of one step."""
+        new = [name for name in timing.milliseconds if name not in self._names]
+        if new:
+            self._names += new
+            self._write({"names": self._names})
+        values = [timing.milliseconds.get(name) for name in self._names]
+        rounded = [None if value is None else round(value, 4) for value in values]
+        self._write([timing.step, round(timing.unix_time, 3), round(timing.wall_ms, 4), *rounded])
+        self._unflushed += 1
+        if self._unflushed >= self._flush_interval:
+            self._file.flush()
+            self._unflushed = 0
+
+    def close(self) -> None:
+        """Close the file; closing twice does no harm."""
+        self._file.close()
+
+    def _write(self, row: object) -> None:
+        self._file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")

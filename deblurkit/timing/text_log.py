@@ -1,0 +1,110 @@
+"""The text timing log: a block per step and a summary at the end, in columns that fit Chinese names."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from rich.cells import cell_len
+
+from deblurkit.timing.records import UNACCOUNTED, Statistics, StepTiming
+
+RULE = "=" * 80
+NAME_COLUMNS = 40
+
+
+def pad(text: str, columns: int, fill: str = " ") -> str:
+    """Return ``text`` filled up to ``columns`` terminal columns (a CJK character takes two)."""
+    return text + fill * (columns - cell_len(text))
+
+
+def header(*, rank: int, world_size: int, clock: str, samples_per_step: int | None, started_at: float) -> str:
+    """Return the first line of a log: what its numbers are, and whose."""
+    moment = datetime.datetime.fromtimestamp(started_at, tz=datetime.timezone.utc)
+    started = moment.isoformat(timespec="seconds")
+    samples = "unknown" if samples_per_step is None else samples_per_step
+    return (
+        f"# deblurkit timing log 1 | unit ms | rank {rank} of {world_size} | clock {clock}"
+        f" | samples_per_step {samples} | started {started}\n"
+    )
+
+
+def format_step(timing: StepTiming, averages: Mapping[str, float]) -> str:
+    """Return the block of one step: rows longest first, children indented, shares of a total that adds up."""
+    rows = dict(timing.milliseconds)
+    if timing.unaccounted_ms > 0:
+        rows[UNACCOUNTED] = timing.unaccounted_ms
+    lines = [RULE, f"Step {timing.step}", RULE]
+    for name, depth in _walk(rows):
+        lines.append(_step_row(name, depth, rows[name], timing.total_ms, averages.get(name, rows[name])))
+    lines.append(f"{pad('Total', NAME_COLUMNS, '-')}: {timing.total_ms:8.2f}ms")
+    return "\n".join(lines) + "\n"
+
+
+def format_summary(num_steps: int, statistics: Mapping[str, Statistics]) -> str:
+    """Return the closing table: mean, least and most milliseconds of every row, and in how many steps."""
+    lines = [RULE, f"Timing Summary (Total {num_steps} steps)", RULE]
+    for name, depth in _walk({name: row.mean for name, row in statistics.items()}):
+        row = statistics[name]
+        lines.append(
+            f"{_label(name, depth)}: avg={row.mean:8.2f}ms  min={row.least:8.2f}ms"
+            f"  max={row.most:8.2f}ms  (n={row.count})"
+        )
+    return "\n".join(lines) + "\n"
+
+
+class TextLog:
+    """Appends step blocks to a file, flushing every ``flush_interval`` steps."""
+
+    def __init__(self, path: Path, *, head: str, flush_interval: int) -> None:
+        self.path = path
+        self._file = path.open("w", encoding="utf-8")
+        self._file.write(head)
+        self._file.flush()
+        self._flush_interval = max(1, flush_interval)
+        self._unflushed = 0
+
+    def write_step(self, timing: StepTiming, averages: Mapping[str, float]) -> None:
+        """Append the block of one step."""
+        self._file.write(format_step(timing, averages))
+        self._unflushed += 1
+        if self._unflushed >= self._flush_interval:
+            self._file.flush()
+            self._unflushed = 0
+
+    def close(self, summary: str = "") -> None:
+        """Append the summary, if any, and close the file."""
+        if not self._file.closed:
+            self._file.write(summary)
+            self._file.close()
+
+
+def _walk(rows: Mapping[str, float]) -> Iterator[tuple[str, int]]:
+    """Yield (name, depth): top-level rows longest first, each followed by its children likewise."""
+    children: dict[str, list[str]] = {}
+    for name in rows:
+        children.setdefault(name.rpartition("/")[0], []).append(name)
+
+    def visit(parent: str, depth: int) -> Iterator[tuple[str, int]]:
+        for name in sorted(children.get(parent, ()), key=_longest_first(rows)):
+            yield name, depth
+            yield from visit(name, depth + 1)
+
+    yield from visit("", 0)
+
+
+def _longest_first(rows: Mapping[str, float]) -> Callable[[str], float]:
+    return lambda name: -rows[name]
+
+
+def _label(name: str, depth: int) -> str:
+    if depth == 0:
+        return pad(name, NAME_COLUMNS)
+    indent = "  " * depth + "- "
+    return indent + pad(name.rpartition("/")[2], NAME_COLUMNS - 2 - 2 * depth)
+
+
+def _step_row(name: str, depth: int, milliseconds: float, total: float, average: float) -> str:
+    share = f" ({100 * milliseconds / total:5.1f}%)" if depth == 0 and total > 0 else ""
+    return f"{_label(name, depth)}: {milliseconds:8.2f}ms{share} [avg: {average:8.2f}ms]"

@@ -1,0 +1,63 @@
+"""What a run leaves behind beside its checkpoints: a log that people read, and TensorBoard's numbers."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deblurkit.training.validate import Frames, Validation
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class Journal:
+    """Writes ``logs/train_{unix time}.log`` and, if asked to, TensorBoard events beside it."""
+
+    def __init__(self, folder: Path, *, tensorboard: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / f"train_{int(time.time())}.log").open("a", encoding="utf-8")
+        self._writer = _summary_writer(folder / "tensorboard") if tensorboard else None
+
+    def line(self, text: str) -> None:
+        """Append a line with the time of day; the log is readable while the run goes on."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._file.write("".join(f"{stamp} {part}\n" for part in text.splitlines()))
+        self._file.flush()
+
+    def scalars(self, step: int, values: dict[str, float | None]) -> None:
+        """Add numbers of a step to TensorBoard, leaving out those that are not known."""
+        if self._writer is not None:
+            for name, value in values.items():
+                if value is not None:
+                    self._call("add_scalar", name, value, step)
+
+    def validation(self, step: int, result: Validation) -> None:
+        """Note the scores of a validation."""
+        score = result.score
+        self.line(
+            f"validation after step {step} ({result.protocol}): PSNR {score.psnr_db:.2f} dB"
+            f" (blurry {score.psnr_db_blurry:.2f}), SSIM {score.ssim:.4f} (blurry {score.ssim_blurry:.4f})"
+        )
+        self.scalars(step, {"validation/psnr_db": score.psnr_db, "validation/ssim": score.ssim})
+
+    def picture(self, step: int, image: Frames) -> None:
+        """Add a picture, (H, W, 3) uint8 RGB, to TensorBoard."""
+        if self._writer is not None:
+            self._call("add_image", "validation/blurry-restored-sharp", image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write out what is buffered; closing twice does no harm."""
+        self._file.close()
+        if self._writer is not None:
+            self._call("close")
+
+    def _call(self, method: str, *arguments: Any, **named: Any) -> None:
+        getattr(self._writer, method)(*arguments, **named)  # TensorBoard's methods carry no types
+
+
+def _summary_writer(folder: Path) -> SummaryWriter:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]

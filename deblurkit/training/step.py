@@ -1,0 +1,125 @@
+"""The step loop: the only one in the package. Commands consume it; none copies it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from deblurkit.data.clips import Clip
+from deblurkit.timing.clock import Clock, Mark
+from deblurkit.timing.records import Span
+from deblurkit.training.precision import Precision
+
+PHASES = ("data", "transfer", "forward", "loss", "backward", "optimizer")
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimiser step.
+
+    Attributes:
+        step: its number, from 1.
+        loss: mean over the micro-steps, a scalar on the device; reading it waits for the device.
+        learning_rate: that the step was taken with.
+        samples: clips that this process has taken in the step.
+        spans: the phases of all micro-steps, as marks of the clock that was passed in.
+    """
+
+    step: int
+    loss: Tensor
+    learning_rate: float
+    samples: int
+    spans: tuple[Span, ...]
+
+
+class PhaseMarks:
+    """Cuts time into phases that follow one another: each ends where the next begins."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last: Mark = clock.mark()
+        self.spans: list[Span] = []
+
+    def done(self, phase: str) -> None:
+        """End ``phase`` now; it began where the phase before ended."""
+        now = self._clock.mark()
+        self.spans.append(Span(phase, self._last, now))
+        self._last = now
+
+
+def run_steps(
+    model: nn.Module,
+    batches: Iterator[Clip],
+    *,
+    loss: Loss,
+    optimizer: Optimizer,
+    learning_rate: Callable[[int], float],
+    precision: Precision,
+    clock: Clock,
+    steps: range,
+    accumulation: int = 1,
+    max_grad_norm: float = 0.0,
+) -> Iterator[StepRecord]:
+    """Train ``model`` on ``batches`` and yield a record after each optimiser step.
+
+    Args:
+        model: called as model(blurry, spikes) with spikes None where it takes none (``num_voxel_bins`` 0).
+        batches: gives at least ``len(steps) * accumulation`` batches.
+        loss: (restored, sharp) -> scalar.
+        optimizer: over the model's parameters.
+        learning_rate: rate of a step, counted from 1.
+        precision: autocast and gradient scaling; its device is where the step runs.
+        clock: marks the phases; never read in here.
+        steps: numbers of the steps to take.
+        accumulation: micro-steps, one batch each, whose gradients are averaged into a step.
+        max_grad_norm: total norm that gradients are clipped to; 0 for none.
+    """
+    model.train()
+    for step in steps:
+        rate = learning_rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        phases = PhaseMarks(clock)
+        total, samples = torch.zeros((), device=precision.device), 0
+        for _ in range(accumulation):
+            batch = next(batches)
+            phases.done("data")
+            total += _micro_step(model, batch, loss, precision, phases, share=1 / accumulation)
+            samples += batch.blurry.shape[0]
+        precision.step(optimizer, model, max_grad_norm=max_grad_norm)
+        phases.done("optimizer")
+        yield StepRecord(step, total, rate, samples, tuple(phases.spans))
+
+
+def _micro_step(
+    model: nn.Module, batch: Clip, loss: Loss, precision: Precision, phases: PhaseMarks, *, share: float
+) -> Tensor:
+    """Add the gradients of one batch, weighted by ``share``, and return its part of the step's loss."""
+    blurry, spikes, sharp = to_device(batch, precision.device, spikes=takes_spikes(model))
+    phases.done("transfer")
+    with precision.autocast():
+        restored = model(blurry, spikes)
+    phases.done("forward")
+    part = loss(restored, sharp) * share
+    phases.done("loss")
+    precision.backward(part)
+    phases.done("backward")
+    return part.detach()
+
+
+def takes_spikes(model: nn.Module) -> bool:
+    """Return whether ``model`` was built with a spike branch."""
+    return int(getattr(model, "num_voxel_bins", 0)) > 0  # type: ignore[arg-type]
+
+
+def to_device(batch: Clip, device: torch.device, *, spikes: bool) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Return blurry and sharp as float32 in [0, 1] and the voxels (None unless ``spikes``), on ``device``."""
+    blurry = batch.blurry.to(device, non_blocking=True).float().div_(255)
+    sharp = batch.sharp.to(device, non_blocking=True).float().div_(255)
+    return blurry, batch.spikes.to(device, non_blocking=True) if spikes else None, sharp

@@ -1,0 +1,35 @@
+"""Settings that the configuration knows and this version cannot carry out yet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deblurkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from deblurkit.config.schema import Config
+
+
+def check_supported(config: Config) -> list[str]:
+    """Return a warning for every setting that changes nothing yet.
+
+    Raises:
+        ConfigError: for every setting that would make another run of it than was asked for.
+    """
+    if config.loss.vgg_perceptual.weight > 0:
+        raise ConfigError(
+            [
+                "LOSS.VGG_PERCEPTUAL.WEIGHT: the perceptual loss is not built in this version;"
+                " set --set LOSS.VGG_PERCEPTUAL.WEIGHT=0"
+            ]
+        )
+    warnings = []
+    if config.data.use_ram_cache:
+        warnings.append(
+            "DATA.USE_RAM_CACHE: this version has no sample cache yet; frames come from the page cache or the disk"
+        )
+    if config.data.use_precomputed_voxels:
+        warnings.append(
+            "DATA.USE_PRECOMPUTED_VOXELS: this version makes voxels from the spikes as it loads them"
+        )
+    return warnings

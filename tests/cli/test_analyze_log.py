@@ -1,0 +1,88 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from deblurkit.cli.analyze_log import analyze_log, expanded
+from deblurkit.errors import DeblurkitError
+from deblurkit.timing.json_lines import JsonLinesLog
+from deblurkit.timing.records import StepTiming
+from deblurkit.timing.text_log import TextLog, header
+
+ABOUT = {"rank": 0, "world_size": 1, "clock": "host", "samples_per_step": 8, "started_at": 0.0}
+PHASES = {"data": 4.0, "forward": 100.0, "forward/Stage1": 60.0, "backward": 200.0, "optimizer": 6.0}
+app = typer.Typer()
+app.command()(analyze_log)
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """A run of 30 steps of 320 ms, the first one of 3 s, as our logger leaves it: text and JSON lines."""
+    text = TextLog(tmp_path / "timing_1.log", head=header(**ABOUT), flush_interval=10)
+    lines = JsonLinesLog(tmp_path / "timing_1.rank0.jsonl", flush_interval=10, **ABOUT)
+    for step in range(1, 31):
+        timing = StepTiming(step, float(step), 3000.0 if step == 1 else 320.0, PHASES)
+        text.write_step(timing, PHASES)
+        lines.write_step(timing)
+    text.close()
+    lines.close()
+    return tmp_path
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_text_and_json_lines_of_one_run_agree(run_folder):
+    result = invoke(run_folder / "timing_1.log", run_folder / "timing_1.rank0.jsonl", "--json")
+    assert result.exit_code == 0, result.output
+    text, lines = json.loads(result.stdout)
+    for report in (text, lines):
+        assert (report["steps"], report["warmup_steps"]) == (30, 1)
+        assert report["step_ms"]["mean"] == pytest.approx(320)
+        assert report["samples_per_second"] == pytest.approx(25)  # 8 samples in 0.32 s
+        assert report["findings"] == []
+        assert sum(phase["share"] for phase in report["phases"]) == pytest.approx(1)
+    shares = {phase["name"]: phase["share"] for phase in lines["phases"]}
+    expected = {"backward": 200, "forward": 100, "unaccounted": 10, "optimizer": 6, "data": 4}
+    assert shares == pytest.approx({name: ms / 320 for name, ms in expected.items()})
+    assert text["phases"] == lines["phases"]
+
+
+def test_one_file_is_one_object_and_the_warmup_can_be_forced(run_folder):
+    result = invoke(run_folder / "timing_1.log", "--json", "--warmup", 0)
+    assert json.loads(result.stdout)["step_ms"]["mean"] == pytest.approx((3000 + 29 * 320) / 30)
+
+
+def test_the_text_report_begins_with_the_file_and_the_verdict(run_folder):
+    result = invoke(run_folder / "timing_1.log")
+    assert (
+        "Verdict: compute-bound: forward + backward are 93.8 % of a 320 ms step; data 1.2 %" in result.stdout
+    )
+    assert "\x1b" not in result.stdout
+
+
+def test_globs_that_the_shell_left_are_expanded(run_folder):
+    assert expanded([f"{run_folder}/timing_*"]) == sorted(run_folder.iterdir())
+    with pytest.raises(DeblurkitError, match="no file matches"):
+        expanded([f"{run_folder}/other_*.log"])
+
+
+def test_a_name_with_brackets_is_a_name_first(tmp_path):
+    (tmp_path / "run[1].log").touch()
+    assert expanded([f"{tmp_path}/run[1].log"]) == [tmp_path / "run[1].log"]
+
+
+def test_errors_reach_the_boundary_as_ours(run_folder):
+    result = invoke(run_folder / "timing_1.log", run_folder / "missing.log")
+    assert isinstance(result.exception, DeblurkitError)
+    assert "missing.log: no such file" in str(result.exception)
+    assert result.stdout == ""
+
+
+def test_importing_the_command_imports_no_pandas():
+    check = "import sys, deblurkit.cli.analyze_log; sys.exit(bool({'pandas', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -17,7 +17,10 @@ install: .venv/.runtime
 	@touch $@
 
 demo: .venv/.runtime
-	$(BIN)/python examples/quickstart/demo.py $(DEMO)
+	@rm -rf $(DEMO)
+	$(BIN)/deblurkit train --preset quickstart --output $(DEMO) --set DATA.ROOT=$(DEMO)/data
+	$(BIN)/deblurkit evaluate $(DEMO) --ablate-spikes --picture $(DEMO)/before_after.png
+	$(BIN)/deblurkit analyze-log $(DEMO)/logs/timing_*.log
 
 test: .venv/.dev
 	$(BIN)/python -m pytest

@@ -7,7 +7,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @contextlib.contextmanager
@@ -37,6 +41,15 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text to ``path`` in one piece: the old content stays until the new one is on the disk."""
     with replaced_file(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def write_image(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write an RGB image (H, W, 3) as PNG, in one piece."""
+    import cv2
+
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    with replaced_file(path) as file:
+        file.write(encoded.tobytes())
 
 
 def _umask() -> int:

@@ -45,3 +45,12 @@ def format_ms(milliseconds: float) -> str:
 def format_share(share: float) -> str:
     """Return a share of one as a percentage: ``0.452`` -> ``45.2 %``."""
     return f"{share * 100:.1f} %"
+
+
+def format_count(count: int) -> str:
+    """Return a count with about three digits: ``950``, ``41.2 k``, ``18.3 M``."""
+    if count >= 1_000_000:
+        return f"{count / 1_000_000:.1f} M"
+    if count >= 1_000:
+        return f"{count / 1_000:.1f} k"
+    return str(count)

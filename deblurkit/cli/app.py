@@ -1,4 +1,4 @@
-"""The ``deblurkit`` command: its subcommands and the one place where an error becomes a line and an exit code."""
+"""The ``deblurkit`` command: its subcommands, and where an error becomes a line and an exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deblurkit.errors import DeblurkitError
 
 app = typer.Typer(
     name="deblurkit",
-    help="Train video-deblurring networks with a spike camera, and know where every millisecond and gigabyte goes.",
+    help="Train video-deblurring networks with a spike camera, and know where the time and memory go.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -1,16 +1,16 @@
-"""``deblurkit config``: show, validate, describe and compare configurations."""
+"""``deblurkit config``: show, check, describe and compare configurations."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deblurkit.cli.options import ConfigFile, Json, Overrides, Preset
 
 if TYPE_CHECKING:
-    from deblurkit.config.load import Loaded
+    from deblurkit.config.schema import Config
 
 app = typer.Typer(help="Show, check, describe and compare configurations.", no_args_is_help=True)
 
@@ -19,95 +19,97 @@ app = typer.Typer(help="Show, check, describe and compare configurations.", no_a
 def show(
     preset: Preset = None, config: ConfigFile = None, overrides: Overrides = None, as_json: Json = False
 ) -> None:
-    """Print the configuration that a run would have; without arguments the presets and the defaults."""
-    import json
-
+    """Print the configuration that a run would have; without arguments the presets, then the defaults."""
     from deblurkit.config.load import load_with_origins
     from deblurkit.config.presets import find_presets, preset_summary
+    from deblurkit.config.schema import as_values
+    from deblurkit.render.config import as_json as to_json
     from deblurkit.render.config import config_as_yaml, presets_as_text
 
     loaded = load_with_origins(preset, config, overrides or (), warn=_warn)
-    values = _plain(loaded)
-    if as_json:
-        typer.echo(json.dumps(values, indent=2, ensure_ascii=False))
-        return
+    values = as_values(loaded.config)
+    origins = {key: str(origin) for key, origin in loaded.origins.items()}
+    presets: dict[str, list[str]] = {}
     if preset is None and config is None and not overrides:
-        summaries = {name: preset_summary(path) for name, path in find_presets().items()}
-        typer.echo(presets_as_text(summaries))
-        typer.echo("Defaults:")
-    typer.echo(config_as_yaml(values, loaded.origins), nl=False)
+        presets = {name: preset_summary(path) for name, path in find_presets().items()}
+    if as_json:
+        document = {"presets": presets, "values": values, "origins": origins}
+        typer.echo(to_json(document if presets else document | {"presets": None}), nl=False)
+        return
+    if presets:
+        typer.echo(presets_as_text(presets) + "\nDefaults")
+    typer.echo(config_as_yaml(values, origins), nl=False)
 
 
 @app.command()
-def validate(files: Annotated[list[Path], typer.Argument(help="YAML files.", show_default=False)]) -> None:
-    """Check configuration files and list every problem of each."""
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="YAML files.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Check configuration files; say ok or list every problem, and leave with 1 if there is one."""
     from deblurkit.config.load import load_config
     from deblurkit.errors import ConfigError
+    from deblurkit.render.config import as_json as to_json
 
-    problems: list[str] = []
+    problems: dict[str, list[str]] = {}
     for file in files:
+        problems[str(file)] = []
         try:
-            load_config(None, file, warn=_warn)
+            load_config(path=file, warn=_warn)
         except ConfigError as error:
-            problems += error.problems
-        else:
-            typer.echo(f"{file}: ok")
-    if problems:
-        raise ConfigError(problems)
+            problems[str(file)] = error.problems
+    if as_json:
+        rows = [{"file": name, "ok": not found, "problems": found} for name, found in problems.items()]
+        typer.echo(to_json(rows), nl=False)
+    else:
+        typer.echo("\n".join("\n".join(found) or f"{name}: ok" for name, found in problems.items()))
+    if any(problems.values()):
+        raise typer.Exit(1)
 
 
 @app.command()
 def schema(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to a file.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to this file.")] = None,
 ) -> None:
     """Print the JSON Schema, with which an editor completes and checks the YAML."""
-    import json
-
-    from deblurkit.config.schema import Config
+    from deblurkit.config.schema import json_schema
+    from deblurkit.errors import DeblurkitError
     from deblurkit.files import write_text
+    from deblurkit.render.config import as_json as to_json
 
-    text = json.dumps(
-        {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()},
-        indent=2,
-        ensure_ascii=False,
-    )
+    text = to_json(json_schema())
     if output is None:
-        typer.echo(text)
-    else:
-        write_text(output, text + "\n")
-        typer.echo(f"wrote {output}")
+        typer.echo(text, nl=False)
+        return
+    try:
+        write_text(output, text)
+    except OSError as error:
+        raise DeblurkitError(f"--output {output}: cannot be written: {error.strerror}") from error
+    typer.echo(f"Wrote {output}.")
 
 
 @app.command()
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="A preset or a YAML file.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="A preset or a YAML file.", show_default=False)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.", show_default=False)],
     as_json: Json = False,
 ) -> None:
     """List the keys in which two configurations differ."""
-    import json
+    from deblurkit.config.schema import flat_values
+    from deblurkit.render.config import as_json as to_json
+    from deblurkit.render.config import differences_as_text
 
-    from deblurkit.render.config import difference_as_text, flattened, short_name
-
-    a, b = (flattened(_plain(_load_either(name))) for name in (first, second))
+    a, b = (flat_values(_preset_or_file(name)) for name in (first, second))
     rows = [{"key": key, "a": a[key], "b": b[key]} for key in a if a[key] != b[key]]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-    else:
-        typer.echo(difference_as_text(rows, names=(short_name(first), short_name(second))), nl=False)
+    typer.echo(to_json(rows) if as_json else differences_as_text(rows, names=(first, second)), nl=False)
 
 
-def _load_either(name: str) -> Loaded:
-    from deblurkit.config.load import load_with_origins
+def _preset_or_file(name: str) -> Config:
+    from deblurkit.config.load import load_config
     from deblurkit.config.presets import find_presets
 
-    if name not in find_presets() and (Path(name).suffix or Path(name).exists()):
-        return load_with_origins(None, Path(name), warn=_warn)
-    return load_with_origins(name, None, warn=_warn)
-
-
-def _plain(loaded: Loaded) -> dict[str, Any]:
-    return loaded.config.model_dump(mode="json", by_alias=True)
+    is_file = name not in find_presets() and (Path(name).suffix in (".yaml", ".yml") or Path(name).exists())
+    return load_config(path=Path(name), warn=_warn) if is_file else load_config(name, warn=_warn)
 
 
 def _warn(text: str) -> None:

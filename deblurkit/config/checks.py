@@ -72,7 +72,7 @@ def _in_train(train: TrainSection) -> Iterator[Contradiction]:
         yield Contradiction(
             ("TRAIN.SCHED.WARMUP_STEPS", "TRAIN.MAX_STEPS"),
             f"the warm-up of {warmup} steps is longer than the run of MAX_STEPS {train.max_steps};"
-            f" set WARMUP_STEPS to {train.max_steps // 10} or so",
+            f" set WARMUP_STEPS to at most that",
         )
     if train.sched.min_lr > train.optim.lr:
         yield Contradiction(

@@ -1,67 +1,112 @@
-"""Keys of older versions and of the seeds' command lines, and what they are called now."""
+"""Names that older scripts used, as a table, and how a setting moves from one to the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from deblurkit.config.yaml_source import KeyPath, Setting
-
-# Old name -> new name; None: accepted and without effect, for the reason given in REASONS.
-OLD_KEYS: dict[str, str | None] = {
-    "TRAIN.NUM_WORKERS": "DATALOADER.TRAIN_WORKERS",
-    "TRAIN.USE_AMP": "TRAIN.AMP_ENABLED",
-    "DATALOADER.NUM_WORKERS": "DATALOADER.TRAIN_WORKERS",
-    "DATALOADER.PREFETCH_FACTOR": "DATALOADER.TRAIN_PREFETCH_FACTOR",
-    "MODEL.ARCHITECTURE": "MODEL.ARCH",
-    "MODEL.VRT.DEPTHS": "MODEL.VRT_DEPTHS",
-    "MODEL.VRT_CFG": None,
-    "ARCHITECTURE": "MODEL.ARCH",
-    "BASE_CHANNELS": "MODEL.BASE_CHANNELS",
-    "NUM_BLOCKS": "MODEL.NUM_BLOCKS",
-    "BATCH_SIZE": "TRAIN.BATCH_SIZE",
-    "NUM_WORKERS": "DATALOADER.TRAIN_WORKERS",
-    "PREFETCH_FACTOR": "DATALOADER.TRAIN_PREFETCH_FACTOR",
-    "PIN_MEMORY": "DATALOADER.PIN_MEMORY",
-    "PERSISTENT_WORKERS": "DATALOADER.PERSISTENT_WORKERS",
-    "USE_AMP": "TRAIN.AMP_ENABLED",
-}
-REASONS = {"MODEL.VRT_CFG": "the network is built from the MODEL section itself"}
+from deblurkit.config.settings import Problem, Setting
 
 
-def migrate(
-    settings: Iterable[Setting], *, known: Iterable[KeyPath], warn: Callable[[str], None]
-) -> tuple[list[Setting], list[str]]:
-    """Return the settings under their present names, and a problem for each key given under both names.
+@dataclass(frozen=True)
+class Rename:
+    """An older name of a key.
 
-    Args:
-        settings: as they were written.
-        known: every path of the schema, sections included; lower-case spellings of these are accepted too.
-        warn: told of each old key, with its new name.
+    Attributes:
+        old: the older dotted name.
+        new: the name of today.
+        yields_to: keys that make the older one be left out, with a warning, instead of contradicting it.
+        is_silent: the older name is as good as the new one, and both may be given where they agree.
     """
-    present = {setting.path: setting for setting in settings}
-    by_capitals = {path: path for path in known}
-    moved: dict[KeyPath, Setting] = {}
-    problems: list[str] = []
-    for setting in present.values():
-        name = ".".join(part.upper() for part in setting.path)
-        if tuple(name.split(".")) in by_capitals:
-            target: str | None = name
-        else:
-            target = OLD_KEYS.get(name, setting.name)
-        if target is None:
-            warn(f"{setting.origin}: {setting.name} has no effect any more: {REASONS[name]}")
+
+    old: str
+    new: str
+    yields_to: tuple[str, ...] = ()
+    is_silent: bool = False
+
+
+_WORKERS = ("DATALOADER.TRAIN_WORKERS", "DATALOADER.TOTAL_WORKERS")
+
+RENAMED = (
+    Rename("DATA.K", "DATA.NUM_VOXEL_BINS", is_silent=True),
+    Rename("DATALOADER.NUM_WORKERS", "DATALOADER.TRAIN_WORKERS"),
+    Rename("DATALOADER.num_workers", "DATALOADER.TRAIN_WORKERS"),
+    Rename("num_workers", "DATALOADER.TRAIN_WORKERS"),
+    # After all others of its kind: what the DATALOADER section says counts more.
+    Rename("TRAIN.NUM_WORKERS", "DATALOADER.TRAIN_WORKERS", yields_to=_WORKERS),
+    Rename("TRAIN.num_workers", "DATALOADER.TRAIN_WORKERS", yields_to=_WORKERS),
+    Rename("DATALOADER.PREFETCH_FACTOR", "DATALOADER.TRAIN_PREFETCH_FACTOR"),
+    Rename("DATALOADER.prefetch_factor", "DATALOADER.TRAIN_PREFETCH_FACTOR"),
+    Rename("prefetch_factor", "DATALOADER.TRAIN_PREFETCH_FACTOR"),
+    Rename("DATALOADER.pin_memory", "DATALOADER.PIN_MEMORY"),
+    Rename("pin_memory", "DATALOADER.PIN_MEMORY"),
+    Rename("DATALOADER.persistent_workers", "DATALOADER.PERSISTENT_WORKERS"),
+    Rename("persistent_workers", "DATALOADER.PERSISTENT_WORKERS"),
+    Rename("TRAIN.USE_AMP", "TRAIN.AMP_ENABLED"),
+    Rename("TRAIN.use_amp", "TRAIN.AMP_ENABLED"),
+    Rename("USE_AMP", "TRAIN.AMP_ENABLED"),
+    Rename("use_amp", "TRAIN.AMP_ENABLED"),
+    Rename("TRAIN.batch_size", "TRAIN.BATCH_SIZE"),
+    Rename("batch_size", "TRAIN.BATCH_SIZE"),
+    Rename("MODEL.base_channels", "MODEL.BASE_CHANNELS"),
+    Rename("base_channels", "MODEL.BASE_CHANNELS"),
+    Rename("MODEL.num_blocks", "MODEL.NUM_BLOCKS"),
+    Rename("num_blocks", "MODEL.NUM_BLOCKS"),
+    Rename("MODEL.VRT.use_checkpoint_attn", "MODEL.VRT.USE_CHECKPOINT_ATTN"),
+    Rename("MODEL.VRT.use_checkpoint_ffn", "MODEL.VRT.USE_CHECKPOINT_FFN"),
+)
+
+WITHOUT_EFFECT = {"MODEL.VRT_CFG": "is not used: the network is built from the MODEL keys; leave it out"}
+
+
+@dataclass
+class Migrated:
+    """Settings under the names of today, and what there is to say about it."""
+
+    settings: dict[str, Setting]
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def migrate(settings: Mapping[str, Setting]) -> Migrated:
+    """Return the settings of one source under the names of today.
+
+    A key that one source gives under two names is a problem; between two sources the later one decides.
+    """
+    result = Migrated(dict(settings))
+    for rename in RENAMED:
+        setting = result.settings.pop(rename.old, None)
+        if setting is None or (rename.is_silent and setting.value is None):
             continue
-        path = tuple(target.split("."))
-        if path == setting.path:
-            moved[path] = setting
-            continue
-        if path in present:
-            problems.append(
-                f"{setting.origin}: {setting.name} and {target} ({present[path].origin}) mean the same;"
-                f" keep {target}"
+        deciding = [key for key in rename.yields_to if key in result.settings]
+        if deciding:
+            result.warnings.append(
+                f"{setting.origin}: {rename.old} is an older name and is left out;"
+                f" {' and '.join(deciding)} decides"
             )
-            continue
-        warn(f"{setting.origin}: {setting.name} is now {target}")
-        moved[path] = replace(setting, path=path)
-    return list(moved.values()), problems
+        elif rename.new in result.settings:
+            _meet(rename, setting, result)
+        else:
+            result.settings[rename.new] = replace(setting, origin=replace(setting.origin, written=rename.old))
+            if not rename.is_silent:
+                result.warnings.append(f"{setting.origin}: {rename.old} is an older name; write {rename.new}")
+    for key, reason in WITHOUT_EFFECT.items():
+        if key in settings and settings[key].value is not None:
+            result.warnings.append(f"{settings[key].origin}: {key} {reason}")
+    return result
+
+
+def _meet(rename: Rename, old: Setting, result: Migrated) -> None:
+    """Compare a setting under an older name with one that is there already."""
+    new = result.settings[rename.new]
+    if rename.is_silent and type(old.value) is type(new.value) and old.value == new.value:
+        return
+    other = new.origin.written or rename.new
+    result.problems.append(
+        Problem(
+            old.origin,
+            rename.old,
+            f"{'disagrees with' if rename.is_silent else 'sets the same as'} {other} ({new.origin});"
+            f" keep only {rename.new}",
+        )
+    )

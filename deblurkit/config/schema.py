@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, model_validator  # noqa: TID253
 from pydantic_core import PydanticCustomError
 
 from deblurkit.config.checks import contradictions
@@ -102,7 +102,7 @@ class Key:
 
 
 def as_values(config: Config) -> dict[str, Any]:
-    """Return the configuration as nested plain values under its YAML keys; `Config.model_validate` reads them."""
+    """Return nested plain values under their YAML keys; `Config.model_validate` reads them back."""
     return config.model_dump(mode="json", by_alias=True)
 
 

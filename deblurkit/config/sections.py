@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (  # noqa: TID253
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 # Strict scalars: YAML says what type a value has, and a boolean or a quoted number is a slip, not a number.
 Flag = Annotated[bool, Field(strict=True)]
@@ -253,8 +259,12 @@ class LogSection(Section):
 
     tensorboard: Flag = Field(True, description="Write TensorBoard events.")
     save_dir: FilePath = Field(Path("outputs"), description="Folder that runs are written to.")
-    val_every_steps: Count = Field(1000, description="Optimiser steps from one validation to the next.")
-    save_every_steps: Count = Field(1000, description="Optimiser steps from one checkpoint to the next.")
+    val_every_steps: CountOrZero = Field(
+        1000, description="Optimiser steps from one validation to the next; 0: only at the end."
+    )
+    save_every_steps: CountOrZero = Field(
+        1000, description="Optimiser steps from one checkpoint to the next; 0: only at the end."
+    )
     keep_checkpoints: Count = Field(
         2, description="Newest checkpoints kept; one may be damaged, two are not."
     )

@@ -1,7 +1,7 @@
 """YAML with line numbers, without surprises: safe, no key twice, numbers as YAML 1.2 reads them.
 
-PyYAML follows YAML 1.1, where ``2e-4`` is text, ``1:30`` is ninety and ``010`` is eight. Here plain scalars are
-null, booleans (YAML 1.1's yes, no, on and off among them), decimal numbers or text.
+PyYAML follows YAML 1.1, where ``2e-4`` is text, ``1:30`` is ninety and ``010`` is eight. Here plain scalars
+are null, booleans (YAML 1.1's yes, no, on and off among them), decimal numbers or text.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Document:
 class _Loader(yaml.SafeLoader):
     """PyYAML's parser with the scalars of YAML 1.2 in decimal."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # type: ignore[misc]
+    yaml_implicit_resolvers: dict[str, Any] = {}
 
 
 for _name, _pattern, _first in (
@@ -187,7 +187,7 @@ class _Walk:
         first: dict[str, int] = {}
         merged: list[yaml.Node] = []
         for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or not key.value.isprintable():
                 self._problem(key, f"expected a name as key, got {_kind(key)}")
                 continue
             if key.tag == _TAG + "merge":

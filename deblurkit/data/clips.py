@@ -31,10 +31,10 @@ class Clip(NamedTuple):
 
 
 class ClipKey(NamedTuple):
-    """Which training sample: the augmentation differs by epoch, the clip by index."""
+    """Which training sample: number ``clip`` of the dataset, augmented as in ``epoch``."""
 
     epoch: int
-    index: int
+    clip: int
 
 
 class Window(NamedTuple):

@@ -32,6 +32,7 @@ _COINCIDENCE_BYTES = 400_000  # enough for a firing rate of 0.03 to show at 50 s
 _AVERAGED_FRAMES = 128
 _REFERENCE_WINDOW = 33
 _MIN_FRAME_BYTES = 256
+_MIN_FRAMES = 8
 _BITS_SET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.uint8)
 
 
@@ -82,13 +83,14 @@ def _frame_size_problems(stream: PackedSpikes) -> list[str]:
     """
     data = stream.packed.reshape(-1)
     assumed = stream.geometry.frame_bytes
-    lags = _candidate_lags(assumed, data.size)
-    dips = {lag: dip for lag in lags if (dip := _coincidence_dip(data, lag)) > 0}
+    shares = {lag: _coincidence(data, lag) for lag in _candidate_lags(assumed, data.size)}
+    dips = {lag: 1 - share for lag, share in shares.items() if share < 0.5}
     if not dips:
         return []
     # Two frames apart slow pixels still have not fired again: the shortest of the deep dips is one frame.
     period = min(lag for lag, dip in dips.items() if dip > 0.6 * max(dips.values()))
-    if period == assumed:
+    # Fine texture can dip at any distance, but only frames of the right size all show the same picture.
+    if period == assumed or _steadiness(data, period) < _steadiness(data, assumed) - 0.3:
         return []
     known = [str(geometry) for geometry in COMMON_GEOMETRIES if geometry.frame_bytes == period]
     hint = f", the size of {' or '.join(known)}" if known else ""
@@ -100,18 +102,19 @@ def _frame_size_problems(stream: PackedSpikes) -> list[str]:
 
 def _candidate_lags(assumed: int, size: int) -> list[int]:
     """Return the frame sizes to compare: those that divide the file, and the common ones."""
-    low, high = max(assumed // 8, _MIN_FRAME_BYTES), min(assumed * 8, size // 2)
+    most = size // _MIN_FRAMES
+    low, high = max(assumed // 8, _MIN_FRAME_BYTES), min(assumed * 8, most)
     lags = np.arange(low, high + 1)
     dividing = set(lags[size % lags == 0].tolist())
     common = {geometry.frame_bytes for geometry in COMMON_GEOMETRIES}
-    return sorted(lag for lag in dividing | common | {assumed} if lag <= size // 2)
+    return sorted(lag for lag in dividing | common | {assumed} if lag <= most)
 
 
-def _coincidence_dip(data: Bytes, lag: int) -> float:
-    """Return how far below its neighbours' rate spikes coincide ``lag`` bytes apart: 0 (not clear) to 1."""
+def _coincidence(data: Bytes, lag: int) -> float:
+    """Return how often spikes ``lag`` bytes apart coincide, over how often near there; 1 if not clear."""
     length = min(_COINCIDENCE_BYTES, data.size - lag - 2)
     if length < 64:
-        return 0.0
+        return 1.0
     start = (data.size - lag - length - 2) // 2
     block = data[start : start + length + lag + 2]
     if int(_BITS_SET[block[:length]].sum(dtype=np.int64)) > 4 * length:
@@ -123,8 +126,17 @@ def _coincidence_dip(data: Bytes, lag: int) -> float:
     near = [coincidences(lag + shift) for shift in (-2, -1, 1, 2)]
     expected = sum(near) / len(near)
     found = coincidences(lag)
-    deviations = (expected - found) / (1.25 * expected + 1) ** 0.5
-    return 1 - found / expected if deviations > 8 and found < 0.85 * expected else 0.0
+    deviations = abs(expected - found) / (1.25 * expected + 1) ** 0.5
+    return found / expected if deviations > 8 else 1.0
+
+
+def _steadiness(data: Bytes, frame_bytes: int) -> float:
+    """Return the correlation of the mean even frame with the mean odd one, in [0, 1]."""
+    frames = min(data.size // frame_bytes, _AVERAGED_FRAMES)
+    if frames < 2:
+        return 0.0
+    counts = _BITS_SET[data[: frames * frame_bytes]].reshape(frames, frame_bytes)
+    return max(_correlation(counts[::2].mean(axis=0), counts[1::2].mean(axis=0)), 0.0)
 
 
 def _row_length_problems(stream: PackedSpikes) -> list[str]:
@@ -134,7 +146,11 @@ def _row_length_problems(stream: PackedSpikes) -> list[str]:
     if not rates.std():
         return []
     assumed, size = geometry.row_bytes, geometry.frame_bytes
-    alike = {rows: _likeness(rates, rows) for rows in _candidate_rows(size) | {assumed} if rows < size // 2}
+    alike = {
+        rows: min(_likeness(rates, rows), _likeness_across(rates, rows, assumed=assumed))
+        for rows in _candidate_rows(size) | {assumed}
+        if rows < size // 2
+    }
     best = max(alike, key=lambda rows: alike[rows])
     # A row length stands out from those near it; a scene without vertical edges is alike at every one.
     beside = (_likeness(rates, best - 3) + _likeness(rates, best + 3)) / 2
@@ -160,7 +176,22 @@ def _candidate_rows(frame_bytes: int) -> set[int]:
 
 def _likeness(rates: Values, distance: int) -> float:
     """Return the correlation of a flat image with itself ``distance`` bytes on."""
-    first, second = rates[:-distance], rates[distance:]
+    return _correlation(rates[:-distance], rates[distance:])
+
+
+def _likeness_across(rates: Values, distance: int, *, assumed: int) -> float:
+    """Return the same, counting only bytes that lie in different rows of the assumed length.
+
+    A pattern that repeats sideways resembles itself within a row; if rows are shorter, anywhere.
+    """
+    if distance >= assumed:
+        return _likeness(rates, distance)
+    image = rates.reshape(-1, assumed)
+    return _correlation(image[:-1, assumed - distance :].ravel(), image[1:, :distance].ravel())
+
+
+def _correlation(first: Values, second: Values) -> float:
+    """Return Pearson's r of two flat arrays, 0 where one of them is constant."""
     if not first.std() or not second.std():
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])

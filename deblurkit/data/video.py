@@ -295,7 +295,7 @@ def _write_cut(
 
 
 def _check_decoded(video: VideoInfo, *, found: int, expected: int) -> None:
-    """Refuse a video that ends long before its packets do; a few of them may be frames that are never shown."""
+    """Refuse a video that ends long before its packets do; a few may be frames never shown."""
     if found < 0.9 * expected:
         raise DataError(f"{video.path}: damaged: decodes to {found} exposures where {expected} were expected")
 

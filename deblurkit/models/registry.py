@@ -12,7 +12,7 @@ from deblurkit.models.blocks import ConvNeXtBlock, ResidualBlock
 from deblurkit.models.unet import ClipUNet
 
 if TYPE_CHECKING:
-    from deblurkit.config.schema import ModelSection
+    from deblurkit.config.sections import ModelSection
 
 Builder = Callable[["ModelSection", int], nn.Module]
 

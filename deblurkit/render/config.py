@@ -1,78 +1,104 @@
-"""A configuration as YAML that says where each value came from; presets and differences as tables."""
+"""A configuration as YAML that says where each value came from; presets, differences and keys as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
 from rich.cells import cell_len
 
+from deblurkit.config.schema import Key
+from deblurkit.config.yaml_source import parse_value
+
 COMMENT_COLUMN = 44
 
 
-def config_as_yaml(values: Mapping[str, Any], origins: Mapping[tuple[str, ...], str]) -> str:
-    """Return the YAML of a whole configuration; what is no default carries its origin as a comment."""
-    return "\n".join(_lines(values, origins, path=())) + "\n"
+def config_as_yaml(values: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    """Return a whole configuration as YAML, each value with its origin as a comment.
+
+    Args:
+        values: nested, as `deblurkit.config.schema.as_values` returns them.
+        origins: by dotted key; a key without one has its default.
+    """
+    return "\n".join(_yaml_lines(values, origins, "")) + "\n"
 
 
-def presets_as_text(presets: Mapping[str, list[str]]) -> str:
-    """Return the presets' names with the first line of what each is for."""
-    width = max((len(name) for name in presets), default=0)
-    rows = [
-        f"  {name:<{width}}  {summary[1] if len(summary) > 1 else ''}" for name, summary in presets.items()
-    ]
-    return "\n".join(["Presets:", *rows]) + "\n"
+def as_json(document: Any) -> str:
+    """Return a JSON document to print."""
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
 
-def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of a configuration by their dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flattened(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def presets_as_text(presets: Mapping[str, Sequence[str]]) -> str:
+    """Return a line for each preset: its name and the hardware line of its opening comment."""
+    rows = [(f"  {name}", summary[1] if len(summary) > 1 else "") for name, summary in presets.items()]
+    return "\n".join(["Presets", *_columns(rows)]) + "\n"
 
 
-def difference_as_text(rows: list[dict[str, Any]], *, names: tuple[str, str]) -> str:
-    """Return the keys that differ as a table of three columns, one line if there are none."""
-    first, second = names
+def differences_as_text(rows: Sequence[Mapping[str, Any]], *, names: tuple[str, str]) -> str:
+    """Return the keys that differ as a table, or a line that says that none does.
+
+    Args:
+        rows: ``key``, ``a`` and ``b``, the plain values of the two.
+        names: of the two configurations.
+    """
     if not rows:
-        return f"{first} and {second} are the same configuration\n"
-    cells = [("KEY", first, second), *[(row["key"], _scalar(row["a"]), _scalar(row["b"])) for row in rows]]
-    widths = [max(cell_len(line[column]) for line in cells) for column in range(3)]
-    lines = [
-        "  ".join(text + " " * (width - cell_len(text)) for text, width in zip(line, widths, strict=True))
-        for line in cells
+        return f"{names[0]} and {names[1]} are the same configuration.\n"
+    cells = [(row["key"], value_as_yaml(row["a"]), value_as_yaml(row["b"])) for row in rows]
+    return "\n".join(_columns([("Key", *names), *cells])) + "\n"
+
+
+def keys_as_markdown(keys: Iterable[Key]) -> str:
+    """Return the Markdown table of all keys that the manual holds."""
+    rows = ["| key | default | takes | |", "|---|---|---|---|"]
+    rows += [
+        f"| `{key.name}` | `{value_as_yaml(key.default)}` | {key.expected} | {key.description} |"
+        for key in keys
     ]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    return "\n".join(row.replace("cpu*", r"cpu\*") for row in rows) + "\n"
 
 
-def short_name(name: str) -> str:
-    """Return a preset's name, or a file's without its folders."""
-    return Path(name).name
+def value_as_yaml(value: Any) -> str:
+    """Return a plain value on one line of YAML that our loader reads back as the same value."""
+    text = _dumped(value)
+    try:
+        is_same = parse_value(text) == value
+    except ValueError:
+        is_same = False
+    return text if is_same else _dumped(value, default_style='"')
 
 
-def _lines(
-    values: Mapping[str, Any], origins: Mapping[tuple[str, ...], str], *, path: tuple[str, ...]
-) -> list[str]:
-    indent = "  " * len(path)
+def _dumped(value: Any, default_style: str | None = None) -> str:
+    text = yaml.safe_dump(
+        value, default_flow_style=True, default_style=default_style, allow_unicode=True, width=10_000
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _yaml_lines(values: Mapping[str, Any], origins: Mapping[str, str], section: str) -> list[str]:
+    indent = "  " * section.count(".")
     lines = []
-    for key, value in values.items():
-        below = (*path, key)
+    for name, value in values.items():
+        key = section + name
         if isinstance(value, Mapping):
-            lines += [f"{indent}{key}:", *_lines(value, origins, path=below)]
+            lines += [f"{indent}{name}:", *_yaml_lines(value, origins, f"{key}.")]
             continue
-        line = f"{indent}{key}: {_scalar(value)}"
-        if below in origins:
-            line = f"{line:<{COMMENT_COLUMN}}  # {origins[below]}"
-        lines.append(line)
+        line = f"{indent}{name}: {value_as_yaml(value)}"
+        lines.append(f"{_padded(line, COMMENT_COLUMN)}  # {_one_line(origins.get(key, 'default'))}")
     return lines
 
 
-def _scalar(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
-    return text.removesuffix("\n").removesuffix("\n...")
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the rows with their cells under each other; a wide character takes two columns."""
+    cells = [[_one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(map(_padded, row, widths)).rstrip() for row in cells]
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - cell_len(text))
+
+
+def _one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)

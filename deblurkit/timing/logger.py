@@ -50,6 +50,10 @@ class TimingLogger:
         world_size: number of processes that train together.
         samples_per_step: samples that all ranks together take in one step, for the reader to work out a rate.
         show: takes a frame instead of the terminal (for programs with a display of their own).
+
+    Attributes:
+        steps_done: steps whose times are known.
+        latest: the newest of them.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class TimingLogger:
     ) -> None:
         self.clock: Clock = clock if clock is not None else HostClock()
         self.steps_done = 0
+        self.latest: StepTiming | None = None
         self._next_step = first_step
         self._lock = threading.Lock()
         self._milliseconds: dict[str, float] = {}
@@ -198,6 +203,7 @@ class TimingLogger:
 
     def _write(self, timing: StepTiming) -> None:
         self.steps_done += 1
+        self.latest = timing
         for name, milliseconds in timing.milliseconds.items():
             self._statistics.setdefault(name, Statistics()).add(milliseconds)
         if self._text is not None:

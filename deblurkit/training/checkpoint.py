@@ -84,7 +84,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def restore_run(
     state: dict[str, Any], *, model: nn.Module, optimizer: Optimizer, precision: Precision
 ) -> None:
-    """Put a loaded checkpoint's weights, optimiser, scaler and random states back in place.
+    """Put a loaded checkpoint's weights, optimiser and scaler back in place.
 
     Raises:
         CheckpointError: if they belong to another network or optimiser.
@@ -97,7 +97,6 @@ def restore_run(
             f"the checkpoint's optimiser state does not fit TRAIN.OPTIM: {error}"
         ) from error
     precision.load_state_dict(state["scaler"])
-    _restore_random_states(state["random"])
 
 
 def load_weights(state: dict[str, Any], model: nn.Module) -> None:
@@ -159,7 +158,8 @@ def _random_states() -> dict[str, Any]:
     }
 
 
-def _restore_random_states(states: dict[str, Any]) -> None:
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Put the process's random states back, as ``load_checkpoint`` gave them under ``random``."""
     torch.set_rng_state(states["torch"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -60,4 +60,4 @@ class Journal:
 def _summary_writer(folder: Path) -> SummaryWriter:
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder))

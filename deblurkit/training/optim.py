@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 if TYPE_CHECKING:
-    from deblurkit.config.schema import OptimSection, SchedSection
+    from deblurkit.config.sections import OptimSection, SchedSection
 
 
 @dataclass(frozen=True)

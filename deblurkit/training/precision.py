@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 if TYPE_CHECKING:
-    from deblurkit.config.schema import TrainSection
+    from deblurkit.config.sections import TrainSection
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -44,7 +44,7 @@ class Precision:
 
     def backward(self, loss: Tensor) -> None:
         """Run the backward pass of ``loss``, scaled where float16 needs it."""
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(loss).backward()
 
     def step(self, optimizer: Optimizer, model: nn.Module, *, max_grad_norm: float) -> None:
         """Clip the gradients to a total norm (0: do not) and take the optimiser's step."""

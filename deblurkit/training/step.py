@@ -115,7 +115,7 @@ def _micro_step(
 
 def takes_spikes(model: nn.Module) -> bool:
     """Return whether ``model`` was built with a spike branch."""
-    return int(getattr(model, "num_voxel_bins", 0)) > 0  # type: ignore[arg-type]
+    return int(getattr(model, "num_voxel_bins", 0)) > 0
 
 
 def to_device(batch: Clip, device: torch.device, *, spikes: bool) -> tuple[Tensor, Tensor | None, Tensor]:

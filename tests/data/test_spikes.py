@@ -28,8 +28,8 @@ def decode_by_hand(data, geometry):
 
 
 def test_bits_written_by_hand_land_where_the_format_says(tmp_path):
-    # Two rows of eight pixels. Disk row 0 is the bottom: 0b00000011 sets its pixels 0 and 1. Disk row 1 is the
-    # top: 0b10000000 sets its pixel 7.
+    # Two rows of eight pixels. Disk row 0 is the bottom: 0b00000011 sets its pixels 0 and 1.
+    # Disk row 1 is the top: 0b10000000 sets its pixel 7.
     (tmp_path / "a.dat").write_bytes(bytes([0b00000011, 0b10000000]))
     frame = open_spikes(tmp_path / "a.dat", SpikeGeometry(2, 8)).read(0, 1)[0]
     assert frame.tolist() == [[0, 0, 0, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 0, 0, 0]]

@@ -1,0 +1,55 @@
+"""``deblurkit evaluate``: score a trained network on held-out sequences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deblurkit.cli.options import Json
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A run's folder, or one of its checkpoints.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Another dataset than the run was trained on.")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="train or test; the run's VAL_SPLIT.")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    ablate_spikes: Annotated[
+        bool, typer.Option("--ablate-spikes", help="Score it again with all spikes set to zero.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Save a frame blurry, restored and sharp as PNG.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a network: PSNR and SSIM of what it restores against the blurry input."""
+    import json
+
+    from deblurkit.errors import UsageError
+    from deblurkit.files import write_image
+    from deblurkit.render.picture import before_and_after
+    from deblurkit.render.scores import scores_as_dict, scores_as_text, spike_effect_as_text
+    from deblurkit.training.evaluate import evaluate_checkpoint
+
+    for name, value, allowed in (
+        ("--split", split, ("train", "test")),
+        ("--device", device, ("auto", "cpu", "cuda")),
+    ):
+        if value is not None and value not in allowed:
+            raise UsageError(f"{name} {value}: expected {' or '.join(allowed)}")
+    results = evaluate_checkpoint(
+        checkpoint, data=data, split=split, device=device, ablate_spikes=ablate_spikes
+    )
+    if picture is not None:
+        write_image(picture, before_and_after(results["restored"].example))
+    if as_json:
+        typer.echo(json.dumps(scores_as_dict(results), indent=2, ensure_ascii=False))
+        return
+    typer.echo(scores_as_text(results), nl=False)
+    if ablate_spikes:
+        typer.echo(spike_effect_as_text(results["restored"], results["spikes zeroed"]), nl=False)
+    if picture is not None:
+        typer.echo(f"Picture: {picture}")

@@ -1,0 +1,58 @@
+"""Held-out scores as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from deblurkit.render.text import as_text
+from deblurkit.training.metrics import PROTOCOL_TEXT
+from deblurkit.training.validate import Score, Validation
+
+
+def scores_as_text(results: Mapping[str, Validation]) -> str:
+    """Return PSNR and SSIM, blurry against restored, of every sequence and of their mean.
+
+    Args:
+        results: validations of the same frames, by what the restored column was made with.
+    """
+    table = Table(box=box.SIMPLE, title="Held-out sequences", title_justify="left")
+    table.add_column("sequence")
+    for name in ("blurry", *results):
+        table.add_column(f"{name}\nPSNR dB", justify="right")
+        table.add_column("\nSSIM", justify="right")
+    table.add_column("gain\ndB", justify="right")
+    first = next(iter(results.values()))
+    for name in first.sequences:
+        table.add_row(name, *_cells([result.sequences[name] for result in results.values()]))
+    table.add_section()
+    table.add_row("mean", *_cells([result.score for result in results.values()]))
+    return as_text(table) + f"Protocol {PROTOCOL_TEXT}\n"
+
+
+def spike_effect_as_text(real: Validation, zeroed: Validation) -> str:
+    """Return one line that says what the spikes are worth to the network."""
+    loss = real.score.psnr_db - zeroed.score.psnr_db
+    return f"Spikes: without them (all zero) the same network falls {loss:.2f} dB behind\n"
+
+
+def scores_as_dict(results: Mapping[str, Validation]) -> dict[str, Any]:
+    """Return the same as plain values, a mapping for each way of restoring."""
+    return {
+        name: {
+            "protocol": result.protocol,
+            **asdict(result.score),
+            "sequences": {sequence: asdict(score) for sequence, score in result.sequences.items()},
+        }
+        for name, result in results.items()
+    }
+
+
+def _cells(scores: list[Score]) -> list[str]:
+    blurry = [f"{scores[0].psnr_db_blurry:.2f}", f"{scores[0].ssim_blurry:.4f}"]
+    restored = [text for score in scores for text in (f"{score.psnr_db:.2f}", f"{score.ssim:.4f}")]
+    return [*blurry, *restored, f"{scores[0].gain_db:+.2f}"]

@@ -1,0 +1,73 @@
+"""What a run says before its first step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from deblurkit.training.observer import RunPlan
+from deblurkit.units import format_count
+
+_TABLES = {
+    "zh": """\
+[train] ========== 数据加载配置 ==========
+[train] CPU核心数: {cpus}
+[train] 总worker数: {total} (建议值，用于所有{gpus}个GPU)
+[train] 训练DataLoader:
+[train]   - batch_size: {batch_size} (每GPU)
+[train]   - num_workers: {train} (每GPU)
+[train]   - prefetch_factor: {train_prefetch}
+[train] 验证DataLoader:
+[train]   - num_workers: {val} (每GPU)
+[train]   - prefetch_factor: {val_prefetch}
+[train] 总计: {all_train} 个训练workers 利用CPU资源
+[train] ======================================
+""",
+    "en": """\
+[train] ========== data loading ==========
+[train] CPUs: {cpus}
+[train] workers in all: {total} (for all {gpus} GPUs)
+[train] training DataLoader:
+[train]   - batch_size: {batch_size} (per GPU)
+[train]   - num_workers: {train} (per GPU)
+[train]   - prefetch_factor: {train_prefetch}
+[train] validation DataLoader:
+[train]   - num_workers: {val} (per GPU)
+[train]   - prefetch_factor: {val_prefetch}
+[train] together: {all_train} training workers
+[train] ==================================
+""",
+}
+
+
+def data_loading_table(plan: RunPlan, *, language: str) -> str:
+    """Return the start-up table of the seeds: CPUs, workers and prefetch, in Chinese or English."""
+    workers = plan.workers
+    return _TABLES[language].format(
+        cpus=workers.cpus,
+        total=workers.total,
+        gpus=workers.gpus,
+        batch_size=plan.batch_size,
+        train=workers.train,
+        val=workers.val,
+        train_prefetch=plan.train_prefetch_factor,
+        val_prefetch=plan.val_prefetch_factor,
+        all_train=workers.train * workers.gpus,
+    )
+
+
+def run_line(plan: RunPlan) -> str:
+    """Return one line that says what is trained, on what, for how long."""
+    batch = f"{plan.batch_size} x {plan.accumulation}" if plan.accumulation > 1 else str(plan.batch_size)
+    return (
+        f"{plan.architecture} ({format_count(plan.parameters)} parameters) on {plan.device}: steps"
+        f" {plan.first_step} to {plan.total_steps}, batch {batch}, {plan.clips} clips -> {plan.folder}"
+    )
+
+
+def resolve_language(setting: str, *, environment: Mapping[str, str] = os.environ) -> str:
+    """Return ``en`` or ``zh``: the setting, or for ``auto`` what the locale says."""
+    if setting != "auto":
+        return setting
+    locale = environment.get("LC_ALL") or environment.get("LC_MESSAGES") or environment.get("LANG") or ""
+    return "zh" if locale.startswith("zh") else "en"

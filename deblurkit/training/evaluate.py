@@ -1,0 +1,65 @@
+"""Scoring a checkpoint on held-out sequences, with its spikes and without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from deblurkit.config.schema import Config
+from deblurkit.errors import CheckpointError, UsageError
+from deblurkit.models.registry import build_model
+from deblurkit.training.checkpoint import checkpoints_in, load_checkpoint, load_weights
+from deblurkit.training.parts import held_out_part, pick_device
+from deblurkit.training.precision import Precision
+from deblurkit.training.step import takes_spikes
+from deblurkit.training.validate import Validation
+
+
+def evaluate_checkpoint(
+    path: Path,
+    *,
+    data: Path | None = None,
+    split: str | None = None,
+    device: str = "auto",
+    ablate_spikes: bool = False,
+) -> dict[str, Validation]:
+    """Return the scores of a checkpoint: ``restored`` and, if asked for, ``spikes zeroed``.
+
+    Args:
+        path: a checkpoint, or a run's folder, whose newest checkpoint is taken.
+        data: a dataset in the unified layout; the one that the run was trained on by default.
+        split: ``train`` or ``test``; the run's DATA.VAL_SPLIT by default.
+        device: as TRAIN.DEVICE.
+        ablate_spikes: score again with every spike zero.
+
+    Raises:
+        DeblurkitError: if the checkpoint or the data cannot be used.
+    """
+    model, config = load_network(path)
+    if ablate_spikes and not takes_spikes(model):
+        raise UsageError(f"{path}: --ablate-spikes needs a network with spikes; this one was trained without")
+    if data is not None:
+        section = config.data.model_copy(update={"root": data})
+        config = config.model_copy(update={"data": section})
+    precision = Precision.from_section(config.train, pick_device(device))
+    model.to(precision.device)
+    held_out = held_out_part(config, split=split)
+    results = {"restored": held_out.validate(model, precision=precision)}
+    if ablate_spikes:
+        results["spikes zeroed"] = held_out.validate(model, precision=precision, spikes="zeroed")
+    return results
+
+
+def load_network(path: Path) -> tuple[nn.Module, Config]:
+    """Return the network of a checkpoint or of a run's newest one, and the run's configuration."""
+    if path.is_dir():
+        found = checkpoints_in(path / "checkpoints") or checkpoints_in(path)
+        if not found:
+            raise CheckpointError(f"{path}: expected a run's folder with checkpoints in it, found none")
+        path = found[-1]
+    state = load_checkpoint(path)
+    config = Config.model_validate(state["config"])
+    model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins)
+    load_weights(state, model)
+    return model, config

@@ -1,0 +1,81 @@
+"""What a run tells whoever watches it: a display, a test, or nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from deblurkit.data.workers import WorkerPlan
+from deblurkit.timing.records import StepTiming
+from deblurkit.training.validate import Validation
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run is about to do.
+
+    Attributes:
+        clips: training samples of an epoch.
+        first_step: 1, or where a resumed run goes on.
+        batch_size: samples of a micro-step on each GPU.
+    """
+
+    folder: Path
+    device: str
+    architecture: str
+    parameters: int
+    clips: int
+    total_steps: int
+    first_step: int
+    batch_size: int
+    accumulation: int
+    workers: WorkerPlan
+    train_prefetch_factor: int
+    val_prefetch_factor: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a run stands after a step; rates are over the steps since the last report.
+
+    Attributes:
+        data_ms: the step's wait for data, or None where steps are not timed.
+    """
+
+    step: int
+    total_steps: int
+    loss: float
+    learning_rate: float
+    samples_per_second: float
+    data_ms: float | None
+
+    def as_line(self) -> str:
+        """Return the line of the training log, in the seed's form."""
+        data = "" if self.data_ms is None else f" | data_time={self.data_ms:.1f}ms"
+        return (
+            f"step {self.step}/{self.total_steps} | loss={self.loss:.5f} | lr={self.learning_rate:.3e}"
+            f" | {self.samples_per_second:.1f} samples/s{data}"
+        )
+
+
+class Observer(Protocol):
+    """Told what a run does, while it does it."""
+
+    def message(self, text: str) -> None:
+        """Take a line that the user may want to see."""
+
+    def warning(self, text: str) -> None:
+        """Take a line that the user should not miss."""
+
+    def started(self, plan: RunPlan) -> None:
+        """Take the plan, before the first step."""
+
+    def stepped(self, progress: Progress) -> None:
+        """Take the state after a step that is reported."""
+
+    def timed(self, timing: StepTiming) -> None:
+        """Take the times of a step that is shown."""
+
+    def validated(self, step: int, result: Validation) -> None:
+        """Take the scores of a validation."""

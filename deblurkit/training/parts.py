@@ -1,0 +1,229 @@
+"""The parts of a run, each made from its section of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from deblurkit.config.schema import Config
+from deblurkit.config.sections import DataSection, LossSection
+from deblurkit.data.clips import Clip, EvaluationClips, TrainingClips
+from deblurkit.data.loaders import (
+    BatchStream,
+    batches_per_epoch,
+    evaluation_batches,
+    evaluation_loader,
+    training_loader,
+)
+from deblurkit.data.synthetic import make_synthetic
+from deblurkit.data.unified import Sequence, UnifiedDataset, open_dataset
+from deblurkit.data.workers import WorkerPlan, available_cpus, plan_workers
+from deblurkit.errors import DataError, DeblurkitError
+from deblurkit.models.registry import build_model
+from deblurkit.training.losses import charbonnier
+from deblurkit.training.optim import Schedule, build_optimizer, build_schedule
+from deblurkit.training.precision import Precision
+from deblurkit.training.step import Loss
+from deblurkit.training.validate import SpikeInput, Validation, validate
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A split that is restored and scored, and how it is loaded."""
+
+    clips: EvaluationClips
+    batch_size: int
+    num_workers: int
+    prefetch_factor: int
+
+    def validate(self, model: nn.Module, *, precision: Precision, spikes: SpikeInput = "real") -> Validation:
+        """Return the scores of ``model`` on the split."""
+        batches = evaluation_batches(self.clips, batch_size=self.batch_size)
+        loader = evaluation_loader(
+            self.clips,
+            batches,
+            num_workers=self.num_workers,
+            prefetch_factor=self.prefetch_factor,
+            pin_memory=precision.device.type == "cuda",
+        )
+        return validate(model, self.clips, loader, batches, precision=precision, spikes=spikes)
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """All that a run is made of."""
+
+    config: Config
+    device: torch.device
+    workers: WorkerPlan
+    clips: TrainingClips
+    held_out: HeldOut
+    model: nn.Module
+    precision: Precision
+    optimizer: Optimizer
+    steps_per_epoch: int
+    total_steps: int
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-steps of an optimiser step."""
+        return self.config.train.gradient_accumulation_steps
+
+    @property
+    def effective_batch(self) -> int:
+        """Samples of an optimiser step."""
+        return self.config.train.batch_size * self.accumulation
+
+    @property
+    def schedule(self) -> Schedule:
+        """The learning rate of every step."""
+        return build_schedule(
+            self.config.train.sched,
+            self.config.train.optim,
+            total_steps=self.total_steps,
+            effective_batch=self.effective_batch,
+        )
+
+    def batches(self, *, done_steps: int) -> Iterator[Clip]:
+        """Start the loader where ``done_steps`` optimiser steps have left off, up to the last step."""
+        stream = BatchStream(
+            len(self.clips),
+            batch_size=self.config.train.batch_size,
+            seed=self.config.seed,
+            first_batch=done_steps * self.accumulation,
+            num_batches=(self.total_steps - done_steps) * self.accumulation,
+            drop_last=self.config.dataloader.drop_last,
+        )
+        loader = training_loader(
+            self.clips,
+            stream,
+            num_workers=self.workers.train,
+            prefetch_factor=self.config.dataloader.train_prefetch_factor,
+            pin_memory=self.config.dataloader.pin_memory and self.device.type == "cuda",
+        )
+        return iter(loader)
+
+
+def assemble(config: Config, *, message: Callable[[str], None], warn: Callable[[str], None]) -> RunParts:
+    """Return the parts of a new run: data opened (or drawn), network initialised from SEED, optimiser fresh.
+
+    Raises:
+        DeblurkitError: where a part cannot be made as the configuration says.
+    """
+    device = pick_device(config.train.device)
+    dataset = open_training_data(config.data, seed=config.seed, message=message)
+    workers = plan_workers(config.dataloader, gpus=1, cpus=available_cpus())
+    clips = TrainingClips(
+        sequences_of(dataset, config.data.train_split),
+        clip_length=config.data.clip_len,
+        crop_size=config.data.train_crop,
+        num_voxel_bins=config.data.num_voxel_bins,
+        seed=config.seed,
+    )
+    held_out = HeldOut(
+        _evaluation_clips(dataset, config.data, split=config.data.val_split),
+        batch_size=config.train.val_batch_size,
+        num_workers=workers.val,
+        prefetch_factor=config.dataloader.val_prefetch_factor,
+    )
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins).to(device)
+    steps_per_epoch, total_steps = _count_steps(config, num_clips=len(clips))
+    return RunParts(
+        config=config,
+        device=device,
+        workers=workers,
+        clips=clips,
+        held_out=held_out,
+        model=model,
+        precision=Precision.from_section(config.train, device),
+        optimizer=build_optimizer(config.train.optim, model, device=device, warn=warn),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+    )
+
+
+def held_out_part(config: Config, *, split: str | None = None) -> HeldOut:
+    """Return the split that the configuration holds out, loaded as the TEST section says."""
+    return HeldOut(
+        _evaluation_clips(open_dataset(config.data.root), config.data, split=split or config.data.val_split),
+        batch_size=config.test.batch_size,
+        num_workers=config.test.num_workers,
+        prefetch_factor=config.dataloader.val_prefetch_factor,
+    )
+
+
+def build_loss(section: LossSection) -> Loss:
+    """Return the loss that the LOSS section describes."""
+    delta, weight = section.charbonnier.delta, section.charbonnier.weight
+
+    def loss(restored: Tensor, sharp: Tensor) -> Tensor:
+        return weight * charbonnier(restored, sharp, delta=delta)
+
+    return loss
+
+
+def pick_device(setting: str) -> torch.device:
+    """Return the device that TRAIN.DEVICE names; ``auto`` is the first GPU where there is one.
+
+    Raises:
+        DeblurkitError: if a GPU is asked for and none can be used.
+    """
+    if setting == "cuda" and not torch.cuda.is_available():
+        raise DeblurkitError(
+            "TRAIN.DEVICE: cuda was asked for and PyTorch finds no usable GPU; see `nvidia-smi`, or set"
+            " --set TRAIN.DEVICE=cpu"
+        )
+    if setting == "cuda" or (setting == "auto" and torch.cuda.is_available()):
+        return torch.device("cuda", 0)
+    return torch.device("cpu")
+
+
+def open_training_data(section: DataSection, *, seed: int, message: Callable[[str], None]) -> UnifiedDataset:
+    """Return the dataset at DATA.ROOT, drawing the synthetic one there if AUTO_SYNTHETIC asks for it."""
+    if section.auto_synthetic and not section.root.exists():
+        message(f"drawing the synthetic dataset in {section.root}")
+        make_synthetic(section.root, seed=seed)
+    return open_dataset(section.root)
+
+
+def sequences_of(dataset: UnifiedDataset, split: str) -> list[Sequence]:
+    """Return the sequences of a split.
+
+    Raises:
+        DataError: if it has none.
+    """
+    sequences = dataset.sequences("train" if split == "train" else "test")
+    if not sequences:
+        raise DataError(
+            f"{dataset.root}: the split {split} holds no sequence; see DATA.TRAIN_SPLIT, DATA.VAL_SPLIT"
+        )
+    return sequences
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of trainable values."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _evaluation_clips(dataset: UnifiedDataset, section: DataSection, *, split: str) -> EvaluationClips:
+    return EvaluationClips(
+        sequences_of(dataset, split), clip_length=section.clip_len, num_voxel_bins=section.num_voxel_bins
+    )
+
+
+def _count_steps(config: Config, *, num_clips: int) -> tuple[int, int]:
+    """Return the optimiser steps of an epoch and of the run."""
+    batches = batches_per_epoch(
+        num_clips,
+        batch_size=config.train.batch_size,
+        world_size=1,
+        drop_last=config.dataloader.drop_last,
+    )
+    per_epoch = max(1, batches // config.train.gradient_accumulation_steps)
+    whole = config.train.epochs * per_epoch
+    return per_epoch, min(whole, config.train.max_steps or whole)

@@ -1,0 +1,52 @@
+import pytest
+
+from deblurkit.config.checks import contradictions
+from deblurkit.config.sections import DataSection, ModelSection, TrainSection
+
+
+def found(data=None, model=None, train=None):
+    return contradictions(
+        DataSection.model_validate(data or {}),
+        ModelSection.model_validate(model or {}),
+        TrainSection.model_validate(train or {}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("sections", "key", "message"),
+    [
+        ({"data": {"K": 16, "NUM_VOXEL_BINS": 32}}, "DATA.K", "K is 16 and NUM_VOXEL_BINS 32"),
+        (
+            {"data": {"CROP_SIZE": 64, "TRAIN_CROP_SIZE": 128}},
+            "DATA.TRAIN_CROP_SIZE",
+            "at most CROP_SIZE (64)",
+        ),
+        ({"data": {"CROP_SIZE": 32}}, "DATA.CROP_SIZE", "at least 40 px for MODEL.ARCH vrt"),
+        ({"data": {"TRAIN_CROP_SIZE": 32}}, "DATA.TRAIN_CROP_SIZE", "at least 40 px for MODEL.ARCH vrt"),
+        ({"data": {"CLIP_LEN": 1}}, "DATA.CLIP_LEN", "at least 2 frames"),
+        ({"model": {"VRT_DEPTHS": [8] * 9}}, "MODEL.VRT_DEPTHS", "expected 8, 11 or 13 values"),
+        ({"model": {"LAYERS": 3}}, "MODEL.CHANNELS_PER_SCALE", "each of the 3 LAYERS, got 4"),
+        ({"model": {"FUSE": {"HEADS": 5}}}, "MODEL.FUSE.HEADS", "got 5, which does not divide 96"),
+        ({"model": {"SPIKE_TSA": {"HEADS": 7}}}, "MODEL.SPIKE_TSA.HEADS", "got 7, which does not divide 96"),
+        ({"train": {"MAX_STEPS": 10}}, "TRAIN.SCHED.WARMUP_STEPS", "longer than the run of MAX_STEPS 10"),
+        (
+            {"train": {"SCHED": {"MIN_LR": 1.0}}},
+            "TRAIN.SCHED.MIN_LR",
+            "at most TRAIN.OPTIM.LR (0.0002), got 1",
+        ),
+    ],
+)
+def test_each_contradiction_names_its_key_and_both_values(sections, key, message):
+    (only,) = found(**sections)
+    assert only.keys[0] == key
+    assert message in only.message
+
+
+def test_defaults_and_the_published_depths_agree():
+    assert found() == []
+    assert found(model={"VRT_DEPTHS": [8] * 7 + [4] * 4}) == []  # the GoPro checkpoint of VRT
+    assert found(model={"VRT_DEPTHS": [8] * 7 + [4] * 6}) == []
+
+
+def test_small_crops_and_single_frames_are_fine_for_the_light_networks():
+    assert found(data={"CROP_SIZE": 16, "CLIP_LEN": 1}, model={"ARCH": "baseline"}) == []

@@ -1,0 +1,66 @@
+import pytest
+
+from deblurkit.config import presets
+from deblurkit.config.load import load_config
+from deblurkit.config.presets import find_presets, preset_path, preset_summary
+from deblurkit.errors import ConfigError
+
+NAMES = ["aggressive", "baseline", "conservative", "fast", "low_memory", "quickstart", "shared_server"]
+
+
+def fail(warning):
+    raise AssertionError(warning)
+
+
+def load(name):
+    return load_config(name, warn=fail)
+
+
+def test_the_presets_are_there():
+    assert list(find_presets()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_is_valid_and_opens_with_its_command_and_hardware(name):
+    config = load(name)
+    assert config.model.arch == ("baseline" if name == "quickstart" else "vrt")
+    command, hardware, *_ = preset_summary(preset_path(name))
+    assert command == f"deblurkit train --preset {name}"
+    assert hardware
+
+
+def test_presets_are_what_the_seed_says():
+    fast, low = load("fast"), load("low_memory")  # seed 003, sec. 0
+    assert not fast.model.vrt.use_checkpoint_attn and not fast.model.vrt.use_checkpoint_ffn
+    assert fast.train.optim.type == "adamw"
+    assert low.model.vrt.use_checkpoint_attn and low.train.optim.type == "adamw8bit"
+    schemes = {
+        name: load(name) for name in ("conservative", "aggressive", "shared_server")
+    }  # seed 002, A B C
+    assert {name: list(config.model.vrt_depths) for name, config in schemes.items()} == {
+        "conservative": [8, 7, 8, 8, 4, 4, 4, 6],
+        "aggressive": [8, 6, 6, 8, 4, 4, 4, 4],
+        "shared_server": [8, 7, 8, 8, 4, 4, 4, 6],
+    }
+    assert [config.model.window_size for config in schemes.values()] == [7, 6, 7]
+    assert [config.model.fuse.chunk_size for config in schemes.values()] == [80, 96, 64]
+    assert [config.data.cache_size_gb for config in schemes.values()] == [50.0, 50.0, 20.0]
+    assert schemes["aggressive"].data.train_crop == 128
+    assert schemes["shared_server"].dataloader.total_workers == 8
+
+
+def test_an_unknown_preset_is_told_with_the_nearest_and_all():
+    with pytest.raises(ConfigError, match="--preset lowmemory: no such preset; did you mean low_memory"):
+        preset_path("lowmemory")
+    with pytest.raises(ConfigError, match=r"\(a file is given with --config\).*aggressive, baseline"):
+        preset_path("my/run.yaml")
+
+
+def test_an_installed_package_has_its_own_presets(tmp_path, monkeypatch):
+    module = tmp_path / "deblurkit" / "config" / "presets.py"
+    (tmp_path / "deblurkit" / "configs").mkdir(parents=True)
+    (tmp_path / "deblurkit" / "configs" / "only.yaml").write_text("SEED: 1\n")
+    monkeypatch.setattr(presets, "__file__", str(module))
+    assert list(find_presets()) == ["only"]
+    (tmp_path / "deblurkit" / "configs" / "only.yaml").unlink()
+    assert find_presets() == {}

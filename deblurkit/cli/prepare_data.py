@@ -22,11 +22,6 @@ BlurVariant = Literal["blur", "blur_gamma"]
 app = typer.Typer(help="Make datasets of blurry frames, sharp frames and spikes.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    """Make datasets of blurry frames, sharp frames and spikes."""
-
-
 @app.command("synthetic")
 def synthetic(
     root: Annotated[Path, typer.Argument(help="The dataset's folder; must not exist or be empty.")],

@@ -57,9 +57,10 @@ def _configuration(
     """Return what is to be trained; a resumed run without --preset or --config takes its own config.yaml."""
     from deblurkit.config.load import load_config
     from deblurkit.errors import UsageError
+    from deblurkit.render.config import value_as_yaml
 
     if output is not None:
-        overrides = [*overrides, f"LOG.SAVE_DIR={output}"]
+        overrides = [*overrides, f"LOG.SAVE_DIR={value_as_yaml(str(output))}"]
     if preset is None and path is None:
         own = output / "config.yaml" if output is not None and resume is not None else None
         if own is None or not own.is_file():

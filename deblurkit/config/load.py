@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError  # noqa: TID253
+from pydantic import ValidationError
 
 from deblurkit.config.checks import Contradiction
 from deblurkit.config.layers import Layer, layer_of_file, layer_of_overrides

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field, model_validator  # noqa: TID253
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from deblurkit.config.checks import contradictions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (  # noqa: TID253
+from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,

@@ -84,13 +84,16 @@ def _frame_size_problems(stream: PackedSpikes) -> list[str]:
     data = stream.packed.reshape(-1)
     assumed = stream.geometry.frame_bytes
     shares = {lag: _coincidence(data, lag) for lag in _candidate_lags(assumed, data.size)}
-    dips = {lag: 1 - share for lag, share in shares.items() if share < 0.5}
+    dips = {lag: 1 - share for lag, (share, clear) in shares.items() if clear and share < 0.5}
     if not dips:
         return []
     # Two frames apart slow pixels still have not fired again: the shortest of the deep dips is one frame.
     period = min(lag for lag, dip in dips.items() if dip > 0.6 * max(dips.values()))
+    # A size that is not whole frames means nothing: no dip there, nor the peak that texture in place makes.
+    if period == assumed or (assumed % period and not 0.8 < shares[assumed][0] < 1.25):
+        return []
     # Fine texture can dip at any distance, but only frames of the right size all show the same picture.
-    if period == assumed or _steadiness(data, period) < _steadiness(data, assumed) - 0.3:
+    if _steadiness(data, period) < _steadiness(data, assumed) - 0.3:
         return []
     known = [str(geometry) for geometry in COMMON_GEOMETRIES if geometry.frame_bytes == period]
     hint = f", the size of {' or '.join(known)}" if known else ""
@@ -110,11 +113,11 @@ def _candidate_lags(assumed: int, size: int) -> list[int]:
     return sorted(lag for lag in dividing | common | {assumed} if lag <= most)
 
 
-def _coincidence(data: Bytes, lag: int) -> float:
-    """Return how often spikes ``lag`` bytes apart coincide, over how often near there; 1 if not clear."""
+def _coincidence(data: Bytes, lag: int) -> tuple[float, bool]:
+    """Return how often spikes ``lag`` bytes apart coincide over how often nearby, and if that is clear."""
     length = min(_COINCIDENCE_BYTES, data.size - lag - 2)
     if length < 64:
-        return 1.0
+        return 1.0, False
     start = (data.size - lag - length - 2) // 2
     block = data[start : start + length + lag + 2]
     if int(_BITS_SET[block[:length]].sum(dtype=np.int64)) > 4 * length:
@@ -127,7 +130,7 @@ def _coincidence(data: Bytes, lag: int) -> float:
     expected = sum(near) / len(near)
     found = coincidences(lag)
     deviations = abs(expected - found) / (1.25 * expected + 1) ** 0.5
-    return found / expected if deviations > 8 else 1.0
+    return found / max(expected, 1.0), deviations > 8
 
 
 def _steadiness(data: Bytes, frame_bytes: int) -> float:

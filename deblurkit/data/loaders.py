@@ -1,13 +1,14 @@
-"""Loaders over clips: one endless stream of training batches with a known position, one pass of evaluation."""
+"""Loaders over clips: an endless stream of training batches with a known position, a pass of evaluation."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from deblurkit.data.clips import Clip, ClipKey, EvaluationClips, TrainingClips
 from deblurkit.errors import DataError
@@ -16,8 +17,8 @@ from deblurkit.errors import DataError
 class BatchStream(Sampler[list[ClipKey]]):
     """The batches of a whole run in one stream: batch n is the same whoever asks and wherever it is resumed.
 
-    Each epoch is a permutation drawn from (seed, epoch); the epochs follow one another without a break, so that
-    the loader is never restarted.
+    Each epoch is a permutation drawn from (seed, epoch); the epochs follow one another without a break, so
+    that the loader is never restarted.
 
     Args:
         num_clips: clips in an epoch.
@@ -79,7 +80,7 @@ def batches_per_epoch(num_clips: int, *, batch_size: int, world_size: int, drop_
     batches = num_clips // together if drop_last else -(-num_clips // together)
     if batches == 0:
         raise DataError(
-            f"TRAIN.BATCH_SIZE: the training split holds {num_clips} clips, fewer than one batch of {together};"
+            f"TRAIN.BATCH_SIZE: the training split holds {num_clips} clips, fewer than a batch of {together};"
             " set a smaller TRAIN.BATCH_SIZE, DATALOADER.DROP_LAST=false, or prepare more data"
         )
     return batches
@@ -89,15 +90,7 @@ def training_loader(
     clips: TrainingClips, batches: BatchStream, *, num_workers: int, prefetch_factor: int, pin_memory: bool
 ) -> DataLoader[Clip]:
     """Return the loader of a run's training batches."""
-    return DataLoader(
-        clips,
-        batch_sampler=batches,
-        num_workers=num_workers,
-        prefetch_factor=prefetch_factor if num_workers else None,
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # its own: a loader must not draw from the run's random state
-    )
+    return _loader(clips, batches, num_workers, prefetch_factor, pin_memory)
 
 
 def evaluation_batches(clips: EvaluationClips, *, batch_size: int) -> list[list[int]]:
@@ -123,6 +116,16 @@ def evaluation_loader(
     pin_memory: bool,
 ) -> DataLoader[Clip]:
     """Return a loader of whole-frame clips in the order of ``batches``."""
+    return _loader(clips, batches, num_workers, prefetch_factor, pin_memory)
+
+
+def _loader(
+    clips: Dataset[Clip],
+    batches: Iterable[list[Any]],
+    num_workers: int,
+    prefetch_factor: int,
+    pin_memory: bool,
+) -> DataLoader[Clip]:
     return DataLoader(
         clips,
         batch_sampler=batches,

@@ -8,9 +8,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from deblurkit.data.dataset_writer import DatasetWriter
+from deblurkit.data.manifest import Split
 from deblurkit.data.scenes import draw_scene
 from deblurkit.data.simulate import BlurVariant, Camera, SpikeSensor, expose
-from deblurkit.data.unified import DatasetWriter, Split, UnifiedDataset, open_dataset
+from deblurkit.data.unified import UnifiedDataset, open_dataset
 from deblurkit.errors import DataError
 
 Progress: TypeAlias = Callable[[int, int], None]  # frames done, frames in all

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from deblurkit.data.dataset_writer import DatasetWriter, check_free
+from deblurkit.data.manifest import Split
 from deblurkit.data.simulate import BlurVariant, Camera, Exposure, SpikeSensor, expose
-from deblurkit.data.unified import DatasetWriter, Split, UnifiedDataset, check_free, open_dataset
+from deblurkit.data.unified import UnifiedDataset, open_dataset
 from deblurkit.errors import DataError
 
 Frame: TypeAlias = NDArray[np.uint8]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: expected a checkpoint file, found none")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch reads past a wrong checksum in silence
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} does not match its checksum")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (
         Exception

@@ -46,7 +46,8 @@ def build_schedule(
 ) -> Schedule:
     """Return the schedule that TRAIN.SCHED and TRAIN.OPTIM ask for.
 
-    With LR_SCALING ``linear`` the rate grows with the effective batch (Goyal et al., arXiv:1706.02677, sec. 2.1).
+    With LR_SCALING ``linear`` the rate grows with the effective batch (Goyal et al., arXiv:1706.02677,
+    sec. 2.1).
     """
     scale = effective_batch / optim.base_batch_size if optim.lr_scaling == "linear" else 1.0
     return Schedule(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -131,6 +133,8 @@ def assemble(config: Config, *, message: Callable[[str], None], warn: Callable[[
         prefetch_factor=config.dataloader.val_prefetch_factor,
     )
     torch.manual_seed(config.seed)
+    random.seed(config.seed)
+    np.random.seed(config.seed)
     model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins).to(device)
     steps_per_epoch, total_steps = _count_steps(config, num_clips=len(clips))
     return RunParts(

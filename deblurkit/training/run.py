@@ -170,7 +170,7 @@ class _Run:
         if not math.isfinite(loss):
             raise DeblurkitError(
                 f"the loss became {loss} at or before step {record.step}; lower TRAIN.OPTIM.LR or turn"
-                f" TRAIN.AMP_ENABLED off, and go on from the last checkpoint in {self.folder} by --resume auto"
+                f" TRAIN.AMP_ENABLED off, and go on from the last checkpoint of {self.folder} (--resume auto)"
             )
         data_ms = timing.latest.milliseconds.get("data") if timing.latest is not None else None
         per_second = rate.since_last(self.samples)
@@ -232,7 +232,7 @@ class _Run:
             )
         except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
             raise CheckpointError(
-                f"{path}: could not be written ({error}); free some space, the checkpoints before it are whole"
+                f"{path}: could not be written ({error}); free some space. The checkpoints before are whole"
             ) from error
         checkpoint.remove_old(folder, keep=self.config.log.keep_checkpoints)
 

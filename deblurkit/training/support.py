@@ -25,9 +25,7 @@ def check_supported(config: Config) -> list[str]:
         )
     warnings = []
     if config.data.use_ram_cache:
-        warnings.append(
-            "DATA.USE_RAM_CACHE: this version has no sample cache yet; frames come from the page cache or the disk"
-        )
+        warnings.append("DATA.USE_RAM_CACHE: this version has no sample cache yet; frames come from the disk")
     if config.data.use_precomputed_voxels:
         warnings.append(
             "DATA.USE_PRECOMPUTED_VOXELS: this version makes voxels from the spikes as it loads them"

@@ -5,7 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from deblurkit.data.unified import DatasetWriter, open_dataset, summarise, verify_checksums
+from deblurkit.data.dataset_writer import DatasetWriter
+from deblurkit.data.unified import open_dataset, summarise, verify_checksums
 from deblurkit.errors import DataError
 
 FRAME, SPIKE, EXPOSURE = (32, 48), (16, 24), 5
@@ -125,11 +126,14 @@ def test_summary_counts_bits_and_bytes(tmp_path):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_an_error_in_the_block_leaves_nothing(tmp_path, error):
-    with pytest.raises(error), writer(tmp_path / "data") as dataset:
-        with dataset.sequence("train", "a", spike_frames_per_exposure=5) as sequence:
-            sequence.add(**exposure(0))
-            assert not (tmp_path / "data").exists()
-            raise error
+    with (
+        pytest.raises(error),
+        writer(tmp_path / "data") as dataset,
+        dataset.sequence("train", "a", spike_frames_per_exposure=5) as sequence,
+    ):
+        sequence.add(**exposure(0))
+        assert not (tmp_path / "data").exists()
+        raise error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,9 +169,12 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
 def test_nothing_written_is_an_error(tmp_path):
     with pytest.raises(DataError, match="nothing to write"), writer(tmp_path / "data"):
         pass
-    with pytest.raises(DataError, match="train/a has no frame"), writer(tmp_path / "data") as dataset:
-        with dataset.sequence("train", "a", spike_frames_per_exposure=5):
-            pass
+    with (
+        pytest.raises(DataError, match="train/a has no frame"),
+        writer(tmp_path / "data") as dataset,
+        dataset.sequence("train", "a", spike_frames_per_exposure=5),
+    ):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,9 +189,12 @@ def test_nothing_written_is_an_error(tmp_path):
     ids=lambda change: next(iter(change)),
 )
 def test_wrong_exposures_are_the_callers_mistake(tmp_path, change):
-    with pytest.raises(ValueError), writer(tmp_path / "data") as dataset:
-        with dataset.sequence("train", "a", spike_frames_per_exposure=EXPOSURE) as sequence:
-            sequence.add(**{**exposure(0), **change})
+    with (
+        pytest.raises(ValueError),
+        writer(tmp_path / "data") as dataset,
+        dataset.sequence("train", "a", spike_frames_per_exposure=EXPOSURE) as sequence,
+    ):
+        sequence.add(**{**exposure(0), **change})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -193,10 +203,13 @@ def test_names_are_written_once(tmp_path):
         for _ in range(2):
             with dataset.sequence("train", "a", spike_frames_per_exposure=EXPOSURE) as sequence:
                 sequence.add(**exposure(0))
-    with pytest.raises(ValueError, match="written twice"), writer(tmp_path / "data") as dataset:
-        with dataset.sequence("train", "a", spike_frames_per_exposure=EXPOSURE) as sequence:
-            sequence.add(**exposure(0), stem="x")
-            sequence.add(**exposure(0), stem="x")
+    with (
+        pytest.raises(ValueError, match="written twice"),
+        writer(tmp_path / "data") as dataset,
+        dataset.sequence("train", "a", spike_frames_per_exposure=EXPOSURE) as sequence,
+    ):
+        sequence.add(**exposure(0), stem="x")
+        sequence.add(**exposure(0), stem="x")
 
 
 def test_a_missing_dataset_or_manifest_is_said(tmp_path):

@@ -1,0 +1,217 @@
+"""Writing a dataset in the unified layout: it appears under its name only when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from pydantic import JsonValue
+
+from deblurkit.data.manifest import (
+    MANIFEST,
+    FileRecord,
+    Frame,
+    Manifest,
+    SequenceRecord,
+    Split,
+    plain_name,
+)
+from deblurkit.data.simulate import BlurVariant
+from deblurkit.data.spikes import pack_spikes
+from deblurkit.errors import DataError
+
+
+class DatasetWriter:
+    """Writes a dataset that appears under its name only when it is whole.
+
+    Everything goes to a hidden folder beside ``root``; leaving the ``with`` block writes the manifest and
+    gives the folder its name, and an error or Ctrl-C inside the block removes it.
+
+    Args:
+        root: the dataset's folder; must not exist or be empty.
+        name: of the dataset.
+        source: how it is made, for the manifest.
+        blur_variant: how light is averaged into the blurry frames.
+        frame_shape: rows and columns of the frames.
+        spike_shape: rows and columns of the spikes; columns a multiple of 8.
+        spike_margin: spike frames before and after each exposure that are written with it.
+        spikes_per_sharp_frame: spike frames in the time of one sharp frame, where known.
+        frame_rate: blurry frames a second, where known.
+        sensor: what is known of the spike sensor.
+
+    Raises:
+        DataError: if ``root`` exists with something in it, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        name: str,
+        source: dict[str, JsonValue],
+        blur_variant: BlurVariant,
+        frame_shape: tuple[int, int],
+        spike_shape: tuple[int, int],
+        spike_margin: int = 0,
+        spikes_per_sharp_frame: int | None = None,
+        frame_rate: float | None = None,
+        sensor: dict[str, JsonValue] | None = None,
+    ) -> None:
+        self.root = Path(root).absolute()
+        self.blur_variant = blur_variant
+        self.frame_shape = frame_shape
+        self.spike_shape = spike_shape
+        self.spike_margin = spike_margin
+        self._described: dict[str, Any] = {
+            "name": name,
+            "source": source,
+            "blur_variant": blur_variant,
+            "frame_shape": frame_shape,
+            "spike_shape": spike_shape,
+            "spike_margin": spike_margin,
+            "spikes_per_sharp_frame": spikes_per_sharp_frame,
+            "frame_rate": frame_rate,
+            "sensor": sensor,
+        }
+        self._sequences: list[SequenceRecord] = []
+        self._files: dict[str, FileRecord] = {}
+        self._hidden: Path | None = None
+
+    def __enter__(self) -> DatasetWriter:
+        check_free(self.root)
+        try:
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            hidden = tempfile.mkdtemp(prefix=f".{self.root.name}.", suffix=".partial", dir=self.root.parent)
+        except OSError as error:
+            raise DataError(f"{self.root}: cannot be written: {error.strerror}") from error
+        self._hidden = Path(hidden)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._hidden is not None
+        try:
+            if kind is None:
+                self._finish(self._hidden)
+        finally:
+            shutil.rmtree(self._hidden, ignore_errors=True)  # gone already where it has taken its name
+            self._hidden = None
+
+    @contextlib.contextmanager
+    def sequence(
+        self,
+        split: Split,
+        name: str,
+        *,
+        spike_frames_per_exposure: int,
+        sharp_frames_per_exposure: int | None = None,
+    ) -> Iterator[SequenceWriter]:
+        """Yield a writer that takes the exposures of one sequence, in order."""
+        assert self._hidden is not None, "the writer is used as a context manager"
+        folder = f"{split}/{plain_name(name)}"
+        if (self._hidden / folder).exists():
+            raise ValueError(f"sequence {folder} is written twice")
+        with SequenceWriter(self._hidden, folder, self, spike_frames=spike_frames_per_exposure) as writer:
+            yield writer
+        self._files.update(writer.files)
+        self._sequences.append(
+            SequenceRecord(
+                split=split,
+                name=name,
+                stems=writer.stems,
+                spike_starts=writer.spike_starts,
+                spike_frames_per_exposure=spike_frames_per_exposure,
+                sharp_frames_per_exposure=sharp_frames_per_exposure,
+            )
+        )
+
+    def _finish(self, hidden: Path) -> None:
+        if not self._sequences:
+            raise DataError(f"{self.root}: nothing to write: no sequence has a frame")
+        manifest = Manifest(**self._described, sequences=self._sequences, files=self._files)
+        text = manifest.model_dump_json(by_alias=True, indent=1)
+        (hidden / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        umask = os.umask(0o077)
+        os.umask(umask)
+        hidden.chmod(0o777 & ~umask)  # mkdtemp made it ours alone
+        try:
+            hidden.rename(self.root)
+        except OSError as error:
+            raise DataError(f"{self.root}: cannot take its name: {error.strerror}") from error
+
+
+class SequenceWriter:
+    """Takes the exposures of one sequence; made by ``DatasetWriter.sequence``."""
+
+    def __init__(self, root: Path, folder: str, dataset: DatasetWriter, *, spike_frames: int) -> None:
+        self.stems: list[str] = []
+        self.spike_starts: list[int] = []
+        self.files: dict[str, FileRecord] = {}
+        self._root = root
+        self._folder = folder
+        self._dataset = dataset
+        self._spike_frames = spike_frames + 2 * dataset.spike_margin
+        self._spike_hash = hashlib.sha256()
+        for kind in ("blur", "sharp"):
+            (root / folder / kind).mkdir(parents=True)
+        self._spike_file = (root / folder / "spikes.dat").open("wb")
+
+    def __enter__(self) -> SequenceWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        size = self._spike_file.tell()
+        self._spike_file.close()
+        if kind is None and not self.stems:
+            raise DataError(f"{self._dataset.root}: sequence {self._folder} has no frame")
+        self.files[f"{self._folder}/spikes.dat"] = FileRecord(bytes=size, sha256=self._spike_hash.hexdigest())
+
+    def add(self, *, blurry: Frame, sharp: Frame, spikes: Frame, stem: str | None = None) -> None:
+        """Append one exposure.
+
+        Args:
+            blurry: RGB, uint8 (H, W, 3).
+            sharp: RGB, uint8 (H, W, 3).
+            spikes: uint8 (margin + T + margin, h, w) of 0 and 1, upright.
+            stem: name of the two PNGs; by default the number in the sequence, six digits.
+        """
+        stem = f"{len(self.stems):06d}" if stem is None else plain_name(stem)
+        expected = (self._spike_frames, *self._dataset.spike_shape)
+        if spikes.shape != expected:
+            raise ValueError(
+                f"{self._folder}/{stem}: spikes of shape {expected} expected, got {spikes.shape}"
+            )
+        if stem in self.stems:
+            raise ValueError(f"{self._folder}/{stem} is written twice")
+        self._write_png(f"{self._folder}/blur/{stem}.png", blurry)
+        self._write_png(f"{self._folder}/sharp/{stem}.png", sharp)
+        packed = pack_spikes(spikes).tobytes()
+        self._spike_file.write(packed)
+        self._spike_hash.update(packed)
+        self.spike_starts.append(len(self.stems) * self._spike_frames + self._dataset.spike_margin)
+        self.stems.append(stem)
+
+    def _write_png(self, name: str, rgb: Frame) -> None:
+        expected = (*self._dataset.frame_shape, 3)
+        if rgb.shape != expected or rgb.dtype != np.uint8:
+            raise ValueError(f"{name}: uint8 {expected} expected, got {rgb.dtype} {rgb.shape}")
+        done, encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        assert done, "a checked uint8 image always encodes"
+        data = encoded.tobytes()
+        (self._root / name).write_bytes(data)
+        self.files[name] = FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def check_free(root: Path) -> None:
+    """Raise a DataError if a dataset cannot be made at ``root`` because something is there."""
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise DataError(f"{root}: exists and is not an empty folder; choose another name or remove it first")

@@ -1,0 +1,105 @@
+"""The public face of the command line: names, options, exit codes. A change here is a change for users."""
+
+import pytest
+import typer
+
+from deblurkit import __version__
+from deblurkit.cli import app as app_module
+from deblurkit.cli.app import app, run
+from deblurkit.errors import ConfigError
+
+OPTIONS = {
+    "train": {"--preset", "--config", "--set", "--output", "--resume", "--json"},
+    "evaluate": {"--data", "--split", "--device", "--ablate-spikes", "--picture", "--json"},
+    "analyze-log": {"--warmup", "--json"},
+    "config show": {"--preset", "--config", "--set", "--json"},
+    "config validate": {"--json"},
+    "config schema": {"--output"},
+    "config diff": {"--json"},
+}
+
+
+def commands(group, prefix=""):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            options = {max(p.opts, key=len) for p in command.params if p.opts[0].startswith("-")}
+            yield f"{prefix}{name}", options - {"--help"}
+
+
+def test_the_public_commands_and_options_are_these():
+    found = dict(commands(typer.main.get_command(app)))
+    assert {name: found[name] for name in OPTIONS} == OPTIONS
+    assert set(found) - set(OPTIONS) == {"prepare-data synthetic", "prepare-data video"}
+
+
+def test_every_command_says_what_it_does(capsys):
+    for name in [*OPTIONS, "prepare-data video"]:
+        assert run([*name.split(), "--help"]) == 0
+        assert f"Usage: deblurkit {name}" in capsys.readouterr().out
+
+
+def test_the_version_is_the_package_s(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"deblurkit {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["trian"], "No such command 'trian'"),
+        (["train", "--presett", "x"], "No such option"),
+        (["train"], "expected what to train: --preset NAME"),
+        (["train", "--preset", "quickstart", "--set", "SEED"], "expected KEY=VALUE"),
+        (["evaluate"], "Missing argument"),
+        (["evaluate", "x", "--split", "half"], "--split half: expected train or test"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_exit_code_2(capsys, arguments, text):
+    assert run(arguments) == 2
+    error = capsys.readouterr().err
+    assert text in error and error.startswith("deblurkit: error: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["train", "--preset", "quikstart"], "quickstart"),
+        (["train", "--config", "/no/such.yaml"], "/no/such.yaml"),
+        (["evaluate", "/no/such"], "/no/such: expected a checkpoint"),
+        (["analyze-log", "/no/such.log"], "/no/such.log"),
+    ],
+)
+def test_a_user_s_mistake_is_one_line_and_exit_code_1(capsys, arguments, text):
+    assert run(arguments) == 1
+    error = capsys.readouterr().err
+    assert text in error and error.count("\n") == 1
+
+
+def raising(monkeypatch, error):
+    def boom(**named):
+        raise error
+
+    monkeypatch.setattr(app_module, "app", boom)
+
+
+def test_every_problem_gets_a_line(monkeypatch, capsys):
+    raising(monkeypatch, ConfigError(["a.yaml:1: one", "a.yaml:2: two"]))
+    assert run([]) == 1
+    assert capsys.readouterr().err == "deblurkit: error: a.yaml:1: one\ndeblurkit: error: a.yaml:2: two\n"
+
+
+def test_ctrl_c_is_130_and_our_own_faults_are_not_hidden(monkeypatch, capsys):
+    raising(monkeypatch, KeyboardInterrupt())
+    assert run([]) == 130
+    raising(monkeypatch, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        run([])
+
+
+def test_main_leaves_with_the_code(monkeypatch):
+    monkeypatch.setattr(app_module, "run", lambda arguments: 3)
+    with pytest.raises(SystemExit) as caught:
+        app_module.main([])
+    assert caught.value.code == 3

@@ -1,0 +1,32 @@
+import json
+
+import cv2
+import pytest
+
+from deblurkit.cli.app import run
+
+
+@pytest.fixture
+def trained(tiny_overrides, tmp_path, capsys):
+    sets = [part for text in tiny_overrides for part in ("--set", text)]
+    assert run(["train", "--preset", "quickstart", *sets]) == 0
+    capsys.readouterr()
+    return tmp_path / "run"
+
+
+def test_scores_ablation_and_picture(trained, tmp_path, capsys):
+    picture = tmp_path / "before_after.png"
+    assert run(["evaluate", str(trained), "--ablate-spikes", "--picture", str(picture)]) == 0
+    out = capsys.readouterr().out
+    assert "Held-out sequences" in out and "spikes zeroed" in out and "Protocol vrt" in out
+    assert "the same network falls" in out and f"Picture: {picture}" in out
+    assert cv2.imread(str(picture)).shape[1] == 3 * 320 + 12  # frames of 64 pixels, five times as large
+
+
+def test_json_holds_both_ways(trained, capsys):
+    assert run(["evaluate", str(trained), "--ablate-spikes", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document) == {"restored", "spikes zeroed"}
+    assert document["restored"]["protocol"] == "vrt"
+    summary = json.loads((trained / "summary.json").read_text())
+    assert document["restored"]["psnr_db"] == pytest.approx(summary["validation"]["psnr_db"])

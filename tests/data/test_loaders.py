@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+from deblurkit.data.clips import EvaluationClips, TrainingClips
+from deblurkit.data.loaders import (
+    BatchStream,
+    batches_per_epoch,
+    evaluation_batches,
+    evaluation_loader,
+    training_loader,
+)
+from deblurkit.data.unified import open_dataset
+from deblurkit.errors import DataError
+
+
+def stream(num_clips=10, **options):
+    return BatchStream(
+        num_clips, **({"batch_size": 3, "seed": 5, "first_batch": 0, "num_batches": 9} | options)
+    )
+
+
+def test_an_epoch_takes_no_clip_twice():
+    batches = list(stream())
+    for epoch in range(3):
+        taken = [key.clip for batch in batches[3 * epoch : 3 * epoch + 3] for key in batch]
+        assert len(set(taken)) == 9
+        assert {key.epoch for batch in batches[3 * epoch : 3 * epoch + 3] for key in batch} == {epoch}
+
+
+def test_epochs_come_in_orders_of_their_own():
+    batches = list(stream())
+    assert batches[0:3] != [[key._replace(epoch=0) for key in batch] for batch in batches[3:6]]
+
+
+def test_a_resumed_stream_goes_on_where_it_was():
+    whole = list(stream(num_batches=9))
+    assert list(stream(first_batch=4, num_batches=5)) == whole[4:]
+
+
+def test_the_last_batch_of_an_epoch_may_be_smaller_where_asked():
+    sizes = [len(batch) for batch in stream(drop_last=False, num_batches=4)]
+    assert sizes == [3, 3, 3, 1]
+
+
+def test_ranks_share_one_order_between_them():
+    ranks = [list(stream(16, batch_size=2, rank=rank, world_size=2, num_batches=4)) for rank in range(2)]
+    together = list(stream(16, batch_size=4, num_batches=4))
+    for a, b, both in zip(*ranks, together, strict=True):
+        assert set(a) | set(b) == set(both) and not set(a) & set(b)
+
+
+def test_a_split_smaller_than_a_batch_is_refused():
+    with pytest.raises(
+        DataError, match="TRAIN.BATCH_SIZE: the training split holds 3 clips, fewer than a batch of 4"
+    ):
+        batches_per_epoch(3, batch_size=4, world_size=1, drop_last=True)
+    assert batches_per_epoch(3, batch_size=4, world_size=1, drop_last=False) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_content_and_order_do_not_depend_on_the_workers(dataset_root, workers):
+    clips = TrainingClips(
+        open_dataset(dataset_root).sequences("train"), clip_length=2, crop_size=32, num_voxel_bins=4, seed=3
+    )
+
+    def read(num_workers):
+        batches = BatchStream(len(clips), batch_size=2, seed=3, first_batch=1, num_batches=5)
+        return list(
+            training_loader(clips, batches, num_workers=num_workers, prefetch_factor=2, pin_memory=False)
+        )
+
+    for alone, shared in zip(read(0), read(workers), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
+
+
+def test_a_loader_draws_nothing_from_the_run_s_random_state(dataset_root):
+    clips = TrainingClips(
+        open_dataset(dataset_root).sequences("train"), clip_length=2, crop_size=32, num_voxel_bins=4, seed=3
+    )
+    before = torch.get_rng_state()
+    batches = BatchStream(len(clips), batch_size=2, seed=3, first_batch=0, num_batches=2)
+    list(training_loader(clips, batches, num_workers=0, prefetch_factor=2, pin_memory=False))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_evaluation_batches_hold_one_sequence_each(dataset_root):
+    clips = EvaluationClips(open_dataset(dataset_root).sequences("train"), clip_length=2, num_voxel_bins=4)
+    batches = evaluation_batches(clips, batch_size=2)
+    assert batches == [[0, 1], [2], [3, 4], [5]]
+    loader = evaluation_loader(clips, batches, num_workers=0, prefetch_factor=2, pin_memory=False)
+    assert [batch.blurry.shape[0] for batch in loader] == [2, 1, 2, 1]

@@ -1,0 +1,151 @@
+"""A killed run goes on as if nothing had happened: bit for bit, on a CPU."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from deblurkit.training import run
+from deblurkit.training.checkpoint import checkpoints_in, load_checkpoint
+
+RUN = [sys.executable, "-m", "deblurkit", "train", "--preset", "quickstart"]
+KILLED_WHILE_WRITING = """
+import os, signal, sys, torch
+from deblurkit.cli.app import main
+saves = []
+real = torch.save
+def save(state, file):
+    saves.append(state["step"])
+    if len(saves) == 2:
+        file.write(b"half a checkpoint")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(state, file)
+torch.save = save
+main(sys.argv[1:])
+"""
+
+
+def arguments(overrides):
+    return [part for text in overrides for part in ("--set", text)]
+
+
+def equal(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+def same_state(one, other):
+    first, second = (load_checkpoint(checkpoints_in(folder / "checkpoints")[-1]) for folder in (one, other))
+    return [
+        key
+        for key in ("step", "model", "optimizer", "scaler", "random")
+        if not equal(first[key], second[key])
+    ]
+
+
+@pytest.fixture
+def long_overrides(tiny_overrides):
+    return [*tiny_overrides, "TRAIN.MAX_STEPS=20", "LOG.SAVE_EVERY_STEPS=10", "DATALOADER.TRAIN_WORKERS=1"]
+
+
+def test_ten_steps_kill_resume_ten_steps_are_twenty_steps(tiny_config, long_overrides, tmp_path, Watcher):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    command = [*RUN, *arguments([*long_overrides, f"LOG.SAVE_DIR={killed}"])]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not checkpoints_in(killed / "checkpoints") and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    left = [int(path.stem.split("_")[1]) for path in checkpoints_in(killed / "checkpoints")]
+    assert left in ([10], [10, 20])  # the run may have been quicker than the signal
+    if left == [10, 20]:
+        checkpoints_in(killed / "checkpoints")[-1].unlink()
+    subprocess.run([*command, "--resume", "auto"], env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [*RUN, *arguments([*long_overrides, f"LOG.SAVE_DIR={whole}"])],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    assert same_state(whole, killed) == []
+
+
+def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_one_before(long_overrides, tmp_path):
+    folder = tmp_path / "run"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            KILLED_WHILE_WRITING,
+            "train",
+            "--preset",
+            "quickstart",
+            *arguments(long_overrides),
+        ],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    (left,) = checkpoints_in(folder / "checkpoints")
+    assert load_checkpoint(left)["step"] == 10
+    assert [path.suffix for path in (folder / "checkpoints").glob(".*")] == [".partial"]
+    resumed = subprocess.run(
+        [*RUN, *arguments(long_overrides), "--resume", "auto"], capture_output=True, text=True
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert "steps 11 to 20" in resumed.stderr
+    assert not list((folder / "checkpoints").glob(".*"))
+
+
+def test_a_killed_run_leaves_timing_files_that_can_be_read(long_overrides, tmp_path):
+    from deblurkit.analysis.readers import read_log
+
+    overrides = [*long_overrides, "LOG.TIMING_FILE_INTERVAL=1"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            KILLED_WHILE_WRITING,
+            "train",
+            "--preset",
+            "quickstart",
+            *arguments(overrides),
+        ],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    for path in (tmp_path / "run" / "logs").glob("timing_*"):
+        assert read_log(path).num_steps == 20
+
+
+def test_dropout_like_draws_continue_too(tiny_config, Watcher, monkeypatch):
+    """A network that draws random numbers in training resumes into the same draws."""
+    from deblurkit.models import unet
+
+    original = unet.ClipUNet.forward
+
+    def noisy(self, blurry, spikes=None):
+        return original(self, blurry, spikes) + 0.01 * torch.randn(()) * self.frames_out.bias.sum()
+
+    monkeypatch.setattr(unet.ClipUNet, "forward", noisy)
+    more = ["TRAIN.SCHED.TYPE=constant", "LOG.SAVE_EVERY_STEPS=2"]
+    whole = tiny_config(*more)
+    run.train(whole, observer=Watcher())
+    folder = whole.log.save_dir.parent / "parts"
+    run.train(tiny_config(*more, f"LOG.SAVE_DIR={folder}", "TRAIN.MAX_STEPS=2"), observer=Watcher())
+    torch.manual_seed(999)
+    run.train(tiny_config(*more, f"LOG.SAVE_DIR={folder}"), observer=Watcher(), resume="auto")
+    assert same_state(whole.log.save_dir, folder) == []

@@ -1,0 +1,42 @@
+import pytest
+
+from deblurkit.errors import CheckpointError, DataError, UsageError
+from deblurkit.training import run
+from deblurkit.training.evaluate import evaluate_checkpoint, load_network
+from deblurkit.training.parts import assemble
+
+
+def test_the_scores_are_those_of_the_run_s_own_validation(tiny_config, Watcher):
+    config = tiny_config()
+    summary = run.train(config, observer=Watcher())
+    results = evaluate_checkpoint(config.log.save_dir, device="cpu", ablate_spikes=True)
+    assert results["restored"].score.psnr_db == summary.validation["psnr_db"]
+    assert set(results) == {"restored", "spikes zeroed"}
+
+
+def test_a_folder_without_checkpoints_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="found none"):
+        load_network(tmp_path)
+
+
+def test_another_dataset_must_exist(tiny_config, tmp_path, Watcher):
+    config = tiny_config()
+    run.train(config, observer=Watcher())
+    with pytest.raises(DataError, match="no such dataset folder"):
+        evaluate_checkpoint(config.log.save_dir, data=tmp_path / "none", device="cpu")
+
+
+def test_a_network_without_spikes_has_none_to_zero(tiny_config, Watcher):
+    config = tiny_config("MODEL.USE_SPIKE=false")
+    run.train(config, observer=Watcher())
+    with pytest.raises(UsageError, match="trained without"):
+        evaluate_checkpoint(config.log.save_dir, device="cpu", ablate_spikes=True)
+
+
+def test_the_network_has_the_weights_of_the_checkpoint(tiny_config, Watcher):
+    config = tiny_config()
+    run.train(config, observer=Watcher())
+    model, loaded = load_network(config.log.save_dir)
+    fresh = assemble(config, message=lambda t: None, warn=lambda t: None).model
+    assert loaded == config
+    assert (model.state_dict()["frames_out.weight"] != fresh.state_dict()["frames_out.weight"]).any()

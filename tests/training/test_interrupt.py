@@ -1,0 +1,39 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from deblurkit.training.interrupt import InterruptedRun, StopRequest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_the_handlers_come_back(number):
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        os.kill(os.getpid(), number)
+        assert stop.signal_number == number
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_interrupts_at_once():
+    with pytest.raises(KeyboardInterrupt), StopRequest():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("not interrupted")
+
+
+def test_in_another_thread_it_leaves_the_signals_alone():
+    before = signal.getsignal(signal.SIGINT)
+
+    def work():
+        with StopRequest():
+            assert signal.getsignal(signal.SIGINT) is before
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_the_exit_code_is_the_shell_s():
+    assert InterruptedRun("", signal.SIGTERM).exit_code == 143

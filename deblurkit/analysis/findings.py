@@ -223,8 +223,8 @@ def _feed_evidence(evidence: Evidence) -> str:
 def _feed_remedy(evidence: Evidence) -> str:
     return (
         "Raise DATALOADER.TOTAL_WORKERS or DATALOADER.TRAIN_PREFETCH_FACTOR, keep"
-        " DATALOADER.PERSISTENT_WORKERS and DATALOADER.PIN_MEMORY on, and give DATA.CACHE_SIZE_GB more of the"
-        " free memory with DATA.USE_RAM_CACHE on. Hiding all of it makes training"
+        " DATALOADER.PERSISTENT_WORKERS and DATALOADER.PIN_MEMORY on, and keep the data on a"
+        " fast local disk. Hiding all of it makes training"
         f" {_amdahl(evidence.share(*FEED))}."
     )
 
@@ -331,7 +331,7 @@ _STALL_REMEDIES = {
     " keep DATALOADER.PERSISTENT_WORKERS on so that an epoch does not begin with new workers.",
     "all_reduce": "One rank waited for another: compare the .jsonl files of the ranks at these steps.",
     None: "Look at what happened at these steps: a checkpoint, a validation, another program on the server;"
-    " if memory was short, lower DATA.CACHE_SIZE_GB.",
+    " if memory was short, lower DATALOADER.TOTAL_WORKERS.",
 }
 
 

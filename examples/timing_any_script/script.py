@@ -1,4 +1,4 @@
-"""A loop that knows where its time goes; run it, then `deblurkit analyze-log outputs/timing_example/timing_*.log`."""
+"""A loop that knows where its time goes; the README beside it says how to read the log."""
 
 import time
 

@@ -111,7 +111,7 @@ def test_a_crop_that_does_not_fit_is_refused_with_one_that_does(sequences, size)
 def test_sizes_in_no_whole_ratio_are_refused(sequences):
     sequence = sequences[0]
     sequence.spike_shape = (20, 32)
-    with pytest.raises(DataError, match="not in a whole ratio"):
+    with pytest.raises(DataError, match="in no whole ratio"):
         spike_ratio(sequence)
 
 

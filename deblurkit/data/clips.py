@@ -150,8 +150,8 @@ def spike_ratio(sequence: Sequence) -> int:
     ratio = height // spike_height
     if ratio < 1 or (ratio * spike_height, ratio * spike_width) != (height, width):
         raise DataError(
-            f"{sequence.name}: frames of {height}x{width} and spikes of {spike_height}x{spike_width} are in no"
-            " whole ratio, so crops cannot be paired; prepare frames of 1, 2 or 4 times the spikes' size"
+            f"{sequence.name}: frames of {height}x{width} and spikes of {spike_height}x{spike_width} are in"
+            " no whole ratio, so crops cannot be paired; prepare frames of 1, 2 or 4 times the spikes' size"
         )
     return ratio
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Spikes: TypeAlias = NDArray[np.uint8]
@@ -85,17 +87,26 @@ def voxels(spikes: Spikes, num_bins: int) -> Image:
         spikes: uint8 (T, h, w) of 0 and 1.
         num_bins: K, at least 1; may exceed T.
     """
-    frames = len(spikes)
-    if num_bins < 1 or frames < 1:
-        raise ValueError(f"at least one bin and one frame expected, got {num_bins} and {frames}")
-    # Whole numbers in units of 1 / K of a frame, so that nothing is rounded; running sums and no matrix
-    # product, because a BLAS in every loader worker would start as many threads as the machine has cores.
-    before = np.zeros((frames + 1, *spikes.shape[1:]), dtype=np.int32)
-    np.cumsum(spikes, axis=0, dtype=np.int32, out=before[1:])  # spikes before each frame begins
-    whole, part = np.divmod(np.arange(num_bins + 1) * frames, num_bins)  # where each border falls
-    within = spikes[np.minimum(whole, frames - 1)] * part[:, None, None].astype(np.int32)
-    at_borders = before[whole] * np.int32(num_bins) + within  # (K + 1, h, w)
-    return np.asarray(np.diff(at_borders, axis=0) / np.float32(frames), dtype=np.float32)
+    frames, height, width = spikes.shape
+    weights = torch.from_numpy(bin_weights(num_bins, frames))  # (K, T)
+    # PyTorch's product, because loader workers can hold it to one thread; NumPy's would start as many as the
+    # machine has cores, in every worker.
+    flat = torch.from_numpy(spikes.reshape(frames, -1).astype(np.float32))  # (T, h * w)
+    binned = (weights @ flat).clamp_(max=1.0)  # float32 rounding may pass 1 by one unit
+    return np.asarray(binned.numpy().reshape(num_bins, height, width))
+
+
+@functools.lru_cache(maxsize=64)
+def bin_weights(num_bins: int, num_frames: int) -> Image:
+    """Return what each frame gives to each bin, float32 (num_bins, num_frames); rows sum to 1."""
+    if num_bins < 1 or num_frames < 1:
+        raise ValueError(f"at least one bin and one frame expected, got {num_bins} and {num_frames}")
+    # Whole numbers, in units of 1 / K of a frame, so that no border falls a rounding error off a frame.
+    bins = np.arange(num_bins, dtype=np.int64)[:, None] * num_frames  # (K, 1)
+    frames = np.arange(num_frames, dtype=np.int64)[None, :] * num_bins  # (1, T)
+    overlap = np.minimum(bins + num_frames, frames + num_bins) - np.maximum(bins, frames)
+    weights: Image = (np.maximum(overlap, 0) / num_frames).astype(np.float32)
+    return weights
 
 
 def _check_centre(spikes: Spikes, centre: int) -> None:

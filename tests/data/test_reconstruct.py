@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deblurkit.data.reconstruct import tfi, tfp, voxels
+from deblurkit.data.reconstruct import bin_weights, tfi, tfp, voxels
 
 
 def column(*fired, length):
@@ -76,8 +76,7 @@ def test_wrong_arguments_are_the_callers_mistake():
 @given(bins=st.integers(1, 40), frames=st.integers(1, 60))
 @settings(max_examples=60, deadline=None)
 def test_bins_agree_with_the_overlap_of_each_interval(bins, frames):
-    each_alone = np.eye(frames, dtype=np.uint8)[:, None, :]  # pixel t fires in frame t and never again
-    weights = voxels(each_alone, bins)[:, 0]
+    weights = bin_weights(bins, frames)
     for k in range(bins):
         for t in range(frames):
             low = max(Fraction(t), Fraction(k * frames, bins))
@@ -107,3 +106,7 @@ def test_a_pixel_that_always_fires_is_one_in_every_bin(frames):
 def test_as_many_bins_as_frames_are_the_frames():
     spikes = random_spikes(4, (7, 3, 5))
     np.testing.assert_array_equal(voxels(spikes, 7), spikes.astype(np.float32))
+
+
+def test_weights_are_made_once():
+    assert bin_weights(32, 56) is bin_weights(32, 56)

@@ -1,6 +1,10 @@
 """What several parts of the tests share: one small dataset, and the configuration of a run on it."""
 
+import os
+
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """The public face of the command line: names, options, exit codes. A change here is a change for users."""
 
+import os
+
 import pytest
 import typer
 
@@ -96,6 +98,17 @@ def test_ctrl_c_is_130_and_our_own_faults_are_not_hidden(monkeypatch, capsys):
     raising(monkeypatch, ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         run([])
+
+
+@pytest.mark.parametrize(("users", "used"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_leave_the_cores_to_others_unless_the_user_says_otherwise(monkeypatch, users, used):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "x")
+    monkeypatch.delenv("OMP_WAIT_POLICY") if users is None else monkeypatch.setenv("OMP_WAIT_POLICY", users)
+    seen = []
+    monkeypatch.setattr(app_module, "run", lambda arguments: seen.append(os.environ["OMP_WAIT_POLICY"]) or 0)
+    with pytest.raises(SystemExit):
+        app_module.main([])
+    assert seen == [used]
 
 
 def test_main_leaves_with_the_code(monkeypatch):

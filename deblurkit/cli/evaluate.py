@@ -30,6 +30,7 @@ def evaluate(
 
     from deblurkit.errors import UsageError
     from deblurkit.files import write_image
+    from deblurkit.render.bar import progress_bar
     from deblurkit.render.picture import before_and_after
     from deblurkit.render.scores import scores_as_dict, scores_as_text, spike_effect_as_text
     from deblurkit.training.evaluate import evaluate_checkpoint
@@ -40,9 +41,15 @@ def evaluate(
     ):
         if value is not None and value not in allowed:
             raise UsageError(f"{name} {value}: expected {' or '.join(allowed)}")
-    results = evaluate_checkpoint(
-        checkpoint, data=data, split=split, device=device, ablate_spikes=ablate_spikes
-    )
+    with progress_bar("frames") as progress:
+        results = evaluate_checkpoint(
+            checkpoint,
+            data=data,
+            split=split,
+            device=device,
+            ablate_spikes=ablate_spikes,
+            progress=progress,
+        )
     if picture is not None:
         write_image(picture, before_and_after(results["restored"].example))
     if as_json:

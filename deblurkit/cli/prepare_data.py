@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from deblurkit.cli.options import Json
-from deblurkit.units import format_bytes, format_share
 
 if TYPE_CHECKING:
-    from deblurkit.data.unified import DatasetSummary, UnifiedDataset
+    from deblurkit.data.unified import UnifiedDataset
 
 BlurVariant = Literal["blur", "blur_gamma"]
 
@@ -35,8 +31,9 @@ def synthetic(
 ) -> None:
     """Draw a small dataset from a seed: moving textured scenes, their blur and simulated spikes."""
     from deblurkit.data.synthetic import make_synthetic
+    from deblurkit.render.bar import progress_bar
 
-    with _progress() as progress:
+    with progress_bar("frames") as progress:
         dataset = make_synthetic(
             root,
             seed=seed,
@@ -74,8 +71,9 @@ def video(
 ) -> None:
     """Average sharp video into blurry frames and simulate the spikes that a sensor would have given."""
     from deblurkit.data.video import make_from_videos
+    from deblurkit.render.bar import progress_bar
 
-    with _progress() as progress:
+    with progress_bar("frames") as progress:
         dataset = make_from_videos(
             output,
             files,
@@ -91,37 +89,11 @@ def video(
     _show(dataset, as_json=as_json)
 
 
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that moves a bar on stderr; the bar stays away where stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("frames", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
 def _show(dataset: UnifiedDataset, *, as_json: bool) -> None:
     from dataclasses import asdict
 
     from deblurkit.data.unified import summarise
+    from deblurkit.render.dataset import dataset_as_text
 
     summary = summarise(dataset)
-    typer.echo(json.dumps(asdict(summary), indent=2) if as_json else _summary_text(summary))
-
-
-def _summary_text(summary: DatasetSummary) -> str:
-    """Return the summary as a person reads it."""
-    height, width = summary.frame_shape
-    spike_height, spike_width = summary.spike_shape
-    lines = [
-        ("dataset", summary.root),
-        ("train", f"{summary.train_sequences} sequences, {summary.train_frames} frames"),
-        ("test", f"{summary.test_sequences} sequences, {summary.test_frames} frames"),
-        ("frames", f"{height}x{width}"),
-        ("spikes", f"{spike_height}x{spike_width}, {format_share(summary.mean_spike_rate)} of bits set"),
-        ("size", format_bytes(summary.total_bytes)),
-    ]
-    return "\n".join(f"{label:<8} {value}" for label, value in lines)
+    typer.echo(json.dumps(asdict(summary), indent=2) if as_json else dataset_as_text(summary))

@@ -13,7 +13,7 @@ from deblurkit.training.checkpoint import checkpoints_in, load_checkpoint, load_
 from deblurkit.training.parts import held_out_part, pick_device
 from deblurkit.training.precision import Precision
 from deblurkit.training.step import takes_spikes
-from deblurkit.training.validate import Validation
+from deblurkit.training.validate import FrameCount, Validation
 
 
 def evaluate_checkpoint(
@@ -23,6 +23,7 @@ def evaluate_checkpoint(
     split: str | None = None,
     device: str = "auto",
     ablate_spikes: bool = False,
+    progress: FrameCount | None = None,
 ) -> dict[str, Validation]:
     """Return the scores of a checkpoint: ``restored`` and, if asked for, ``spikes zeroed``.
 
@@ -32,6 +33,7 @@ def evaluate_checkpoint(
         split: ``train`` or ``test``; the run's DATA.VAL_SPLIT by default.
         device: as TRAIN.DEVICE.
         ablate_spikes: score again with every spike zero.
+        progress: told (frames done, frames in all), once through for each way of restoring.
 
     Raises:
         DeblurkitError: if the checkpoint or the data cannot be used.
@@ -45,9 +47,11 @@ def evaluate_checkpoint(
     precision = Precision.from_section(config.train, pick_device(device))
     model.to(precision.device)
     held_out = held_out_part(config, split=split)
-    results = {"restored": held_out.validate(model, precision=precision)}
+    results = {"restored": held_out.validate(model, precision=precision, progress=progress)}
     if ablate_spikes:
-        results["spikes zeroed"] = held_out.validate(model, precision=precision, spikes="zeroed")
+        results["spikes zeroed"] = held_out.validate(
+            model, precision=precision, spikes="zeroed", progress=progress
+        )
     return results
 
 

@@ -30,7 +30,7 @@ from deblurkit.training.losses import charbonnier
 from deblurkit.training.optim import Schedule, build_optimizer, build_schedule
 from deblurkit.training.precision import Precision
 from deblurkit.training.step import Loss
-from deblurkit.training.validate import SpikeInput, Validation, validate
+from deblurkit.training.validate import FrameCount, SpikeInput, Validation, validate
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,14 @@ class HeldOut:
     num_workers: int
     prefetch_factor: int
 
-    def validate(self, model: nn.Module, *, precision: Precision, spikes: SpikeInput = "real") -> Validation:
+    def validate(
+        self,
+        model: nn.Module,
+        *,
+        precision: Precision,
+        spikes: SpikeInput = "real",
+        progress: FrameCount | None = None,
+    ) -> Validation:
         """Return the scores of ``model`` on the split."""
         batches = evaluation_batches(self.clips, batch_size=self.batch_size)
         loader = evaluation_loader(
@@ -52,7 +59,9 @@ class HeldOut:
             prefetch_factor=self.prefetch_factor,
             pin_memory=precision.device.type == "cuda",
         )
-        return validate(model, self.clips, loader, batches, precision=precision, spikes=spikes)
+        return validate(
+            model, self.clips, loader, batches, precision=precision, spikes=spikes, progress=progress
+        )
 
 
 @dataclass(frozen=True)

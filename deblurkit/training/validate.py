@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ from deblurkit.training.step import takes_spikes, to_device
 
 SpikeInput = Literal["real", "zeroed"]
 Frames = NDArray[np.uint8]
+FrameCount = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def validate(
     *,
     precision: Precision,
     spikes: SpikeInput = "real",
+    progress: FrameCount | None = None,
 ) -> Validation:
     """Restore every sequence of ``clips`` and return its scores in VRT's protocol.
 
@@ -82,14 +84,19 @@ def validate(
         batches: parts of ``clips`` in each batch.
         precision: autocast and device.
         spikes: the recorded ones, or all zero, to see what the network makes of them.
+        progress: told (frames done, frames in all) after each frame.
     """
+    total = sum(sequence.num_frames for sequence in clips.sequences)
     scores: dict[str, list[Score]] = {}
     example: FramePair | None = None
     middle = clips.sequences[0].num_frames // 2
-    for pair in restore_frames(model, clips, loader, batches, precision=precision, spikes=spikes):
+    restored = restore_frames(model, clips, loader, batches, precision=precision, spikes=spikes)
+    for done, pair in enumerate(restored, start=1):
         scores.setdefault(pair.sequence, []).append(_frame_score(pair))
         if example is None and pair.frame == middle:
             example = pair
+        if progress is not None:
+            progress(done, total)
     sequences = {name: _mean(frames) for name, frames in scores.items()}
     assert example is not None
     return Validation(metrics.PROTOCOL, _mean(list(sequences.values())), sequences, example)

@@ -32,7 +32,10 @@ def held_out(dataset_root):
 
 
 def test_an_echo_scores_what_the_blurry_frames_score(held_out, dataset_root):
-    result = held_out.validate(Echo(), precision=PRECISION, spikes="zeroed")
+    counted = []
+    result = held_out.validate(
+        Echo(), precision=PRECISION, spikes="zeroed", progress=lambda *count: counted.append(count)
+    )
     (sequence,) = open_dataset(dataset_root).sequences("test")
     pairs = [(sequence.read_blurry(t), sequence.read_sharp(t)) for t in range(sequence.num_frames)]
     assert result.protocol == "vrt"
@@ -40,6 +43,7 @@ def test_an_echo_scores_what_the_blurry_frames_score(held_out, dataset_root):
     assert result.score.psnr_db == pytest.approx(np.mean([metrics.psnr_db(*pair) for pair in pairs]))
     assert result.score.ssim == pytest.approx(np.mean([metrics.ssim(*pair) for pair in pairs]))
     assert result.score.gain_db == 0
+    assert counted == [(done, 5) for done in range(1, 6)]
     assert list(result.sequences) == [sequence.name]
     assert np.array_equal(result.example.sharp, sequence.read_sharp(sequence.num_frames // 2))
 

@@ -119,6 +119,25 @@ def evaluation_loader(
     return _loader(clips, batches, num_workers, prefetch_factor, pin_memory)
 
 
+def clear_errors(batches: Iterable[Clip]) -> Iterator[Clip]:
+    """Yield the batches of a loader; what goes wrong in a worker comes out as the one line that it is.
+
+    Raises:
+        DataError: where a file is missing or damaged, or a worker was killed.
+    """
+    try:
+        yield from batches
+    except DataError as error:  # from a worker, PyTorch wraps the message in the worker's traceback
+        raise DataError(str(error).rsplit("DataError: ", 1)[-1].strip()) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"a loader worker was killed ({str(error).splitlines()[0]}); where memory is short, lower"
+            " DATALOADER.TOTAL_WORKERS or DATALOADER.TRAIN_PREFETCH_FACTOR"
+        ) from error
+
+
 def _loader(
     clips: Dataset[Clip],
     batches: Iterable[list[Any]],

@@ -17,6 +17,7 @@ from deblurkit.data.clips import Clip, EvaluationClips, TrainingClips
 from deblurkit.data.loaders import (
     BatchStream,
     batches_per_epoch,
+    clear_errors,
     evaluation_batches,
     evaluation_loader,
     training_loader,
@@ -116,7 +117,7 @@ class RunParts:
             prefetch_factor=self.config.dataloader.train_prefetch_factor,
             pin_memory=self.config.dataloader.pin_memory and self.device.type == "cuda",
         )
-        return iter(loader)
+        return clear_errors(loader)
 
 
 def assemble(config: Config, *, message: Callable[[str], None], warn: Callable[[str], None]) -> RunParts:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from deblurkit.data.clips import Clip, EvaluationClips
+from deblurkit.data.loaders import clear_errors
 from deblurkit.training import metrics
 from deblurkit.training.precision import Precision
 from deblurkit.training.step import takes_spikes, to_device
@@ -115,7 +116,7 @@ def restore_frames(
     was_training = model.training
     model.eval()
     try:
-        for batch, indices in zip(loader, batches, strict=True):
+        for batch, indices in zip(clear_errors(loader), batches, strict=True):
             restored = _restore(model, batch, precision, spikes)
             for row, index in enumerate(indices):
                 yield from _kept_frames(clips, index, batch, restored, row)

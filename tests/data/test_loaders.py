@@ -1,3 +1,7 @@
+import os
+import shutil
+import signal
+
 import pytest
 import torch
 
@@ -5,6 +9,7 @@ from deblurkit.data.clips import EvaluationClips, TrainingClips
 from deblurkit.data.loaders import (
     BatchStream,
     batches_per_epoch,
+    clear_errors,
     evaluation_batches,
     evaluation_loader,
     training_loader,
@@ -89,3 +94,44 @@ def test_evaluation_batches_hold_one_sequence_each(dataset_root):
     assert batches == [[0, 1], [2], [3, 4], [5]]
     loader = evaluation_loader(clips, batches, num_workers=0, prefetch_factor=2, pin_memory=False)
     assert [batch.blurry.shape[0] for batch in loader] == [2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_file_is_one_line_from_a_worker_too(dataset_root, tmp_path, workers):
+    root = shutil.copytree(dataset_root, tmp_path / "damaged")
+    for path in root.glob("train/*/blur/*.png"):
+        path.write_bytes(bytes(path.stat().st_size))
+    clips = TrainingClips(
+        open_dataset(root).sequences("train"), clip_length=2, crop_size=32, num_voxel_bins=4, seed=3
+    )
+    batches = BatchStream(len(clips), batch_size=2, seed=3, first_batch=0, num_batches=2)
+    loader = training_loader(clips, batches, num_workers=workers, prefetch_factor=2, pin_memory=False)
+    with pytest.raises(DataError) as caught:
+        list(clear_errors(loader))
+    assert str(caught.value).endswith("damaged: not a readable PNG") and "\n" not in str(caught.value)
+
+
+class Deadly(TrainingClips):
+    """Clips whose reading kills the process, as a machine out of memory does."""
+
+    def __getitem__(self, key):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_named_with_what_to_lower(dataset_root):
+    clips = Deadly(
+        open_dataset(dataset_root).sequences("train"), clip_length=2, crop_size=32, num_voxel_bins=4, seed=3
+    )
+    batches = BatchStream(len(clips), batch_size=2, seed=3, first_batch=0, num_batches=2)
+    loader = training_loader(clips, batches, num_workers=1, prefetch_factor=2, pin_memory=False)
+    with pytest.raises(DataError, match="a loader worker was killed.*DATALOADER.TOTAL_WORKERS"):
+        list(clear_errors(loader))
+
+
+def test_other_errors_are_not_touched():
+    def broken():
+        raise RuntimeError("a fault of ours")
+        yield
+
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        list(clear_errors(broken()))

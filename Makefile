@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= outputs/demo
 
-.PHONY: install demo test check clean
+.PHONY: install demo test check
 
 install: .venv/.runtime
 

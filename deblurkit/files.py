@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -41,6 +42,15 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text to ``path`` in one piece: the old content stays until the new one is on the disk."""
     with replaced_file(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of ``path``; raise OSError now, before long work, if nothing can be written there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def write_image(path: Path, image: NDArray[np.uint8]) -> None:

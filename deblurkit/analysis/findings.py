@@ -14,7 +14,7 @@ from deblurkit.analysis.tables import plural
 from deblurkit.timing.records import UNACCOUNTED
 from deblurkit.units import format_ms, format_share
 
-FEED = ("data", "transfer")
+FEED = ("data",)
 COMPUTE = ("forward", "loss", "backward")
 _COMPUTE_BOUND = 0.8
 _DATA_BOUND = 0.2
@@ -223,7 +223,7 @@ def _feed_evidence(evidence: Evidence) -> str:
 def _feed_remedy(evidence: Evidence) -> str:
     return (
         "Raise DATALOADER.TOTAL_WORKERS or DATALOADER.TRAIN_PREFETCH_FACTOR, keep"
-        " DATALOADER.PERSISTENT_WORKERS and DATALOADER.PIN_MEMORY on, and keep the data on a"
+        " DATALOADER.PIN_MEMORY on, and keep the data on a"
         " fast local disk. Hiding all of it makes training"
         f" {_amdahl(evidence.share(*FEED))}."
     )
@@ -328,10 +328,10 @@ def _stall_evidence(evidence: Evidence) -> str:
 
 _STALL_REMEDIES = {
     "data": "The loader ran dry: raise DATALOADER.TRAIN_PREFETCH_FACTOR and DATALOADER.TOTAL_WORKERS, and"
-    " keep DATALOADER.PERSISTENT_WORKERS on so that an epoch does not begin with new workers.",
+    " see that an epoch does not begin with new workers (DATALOADER.PERSISTENT_WORKERS in older trainers).",
     "all_reduce": "One rank waited for another: compare the .jsonl files of the ranks at these steps.",
-    None: "Look at what happened at these steps: a checkpoint, a validation, another program on the server;"
-    " if memory was short, lower DATALOADER.TOTAL_WORKERS.",
+    None: "Look at what happened at these steps: a checkpoint, a validation, another program on the server"
+    " (`ps aux --sort=-%cpu`), memory that ran short (`free -h`).",
 }
 
 
@@ -348,7 +348,7 @@ RULES = (
         warning=0.10,
         critical=0.20,
         fewest_steps=20,
-        title="The GPU waits for data.",
+        title="Training waits for data.",
         evidence=_feed_evidence,
         remedy=_feed_remedy,
     ),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -20,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+INTERRUPTED = 130  # what shells call a process that SIGINT ended
 
 
 def _print_version(wanted: bool) -> None:
@@ -46,6 +50,8 @@ app.add_typer(config.app, name="config")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with 0 (done), 1 (our error), 2 (usage) or 3 (a check that failed)."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
     # Threads of a compute library that spin while they wait starve whoever shares the cores with them: two
     # trainings on two cores ran 7 to 50 times slower (benchmarks/shared_cpu.py). Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -60,19 +66,34 @@ def run(arguments: list[str] | None = None) -> int:
         _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        _complain("interrupted")
-        return 130
+        result = INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe, `head` for one, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        _complain(f"{error.filename or 'output'}: {error.strerror or error}")
+        return 1
+    except MemoryError as error:
+        _complain(f"out of memory: {error}; see `free -h`, and ask for less")
         return 1
     except Exception as error:
         if not hasattr(error, "format_message"):  # Typer's own errors: a wrong option, a missing argument
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message(), file=sys.stderr)
+            return 2
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context is not None else ""
         _complain(f"{error.format_message().rstrip('.')}{hint}")
         return int(getattr(error, "exit_code", 2))
+    if result == INTERRUPTED:  # Typer turns Ctrl-C into this code without a word
+        _complain("interrupted")
     return result if isinstance(result, int) else 0
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End by an exception, so that what was begun is cleaned up."""
+    raise SystemExit(128 + number)
 
 
 def _complain(message: str) -> None:

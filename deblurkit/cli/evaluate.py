@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,8 +15,12 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option("--data", help="Another dataset than the run was trained on.")
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="train or test; the run's VAL_SPLIT.")] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    split: Annotated[
+        Literal["train", "test"] | None, typer.Option("--split", help="By default the run's VAL_SPLIT.")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to restore.")
+    ] = "auto",
     ablate_spikes: Annotated[
         bool, typer.Option("--ablate-spikes", help="Score it again with all spikes set to zero.")
     ] = False,
@@ -28,25 +32,21 @@ def evaluate(
     """Score a network: PSNR and SSIM of what it restores against the blurry input."""
     import json
 
-    from deblurkit.errors import UsageError
-    from deblurkit.files import write_image
+    from deblurkit.files import check_writable, write_image
     from deblurkit.render.bar import progress_bar
     from deblurkit.render.picture import before_and_after
     from deblurkit.render.scores import scores_as_dict, scores_as_text, spike_effect_as_text
     from deblurkit.training.evaluate import evaluate_checkpoint
 
-    for name, value, allowed in (
-        ("--split", split, ("train", "test")),
-        ("--device", device, ("auto", "cpu", "cuda")),
-    ):
-        if value is not None and value not in allowed:
-            raise UsageError(f"{name} {value}: expected {' or '.join(allowed)}")
+    if picture is not None:
+        check_writable(picture)
     with progress_bar("frames") as progress:
         results = evaluate_checkpoint(
             checkpoint,
             data=data,
             split=split,
             device=device,
+            warn=lambda text: typer.echo(f"deblurkit: warning: {text}", err=True),
             ablate_spikes=ablate_spikes,
             progress=progress,
         )

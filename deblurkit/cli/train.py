@@ -31,24 +31,23 @@ def train(
     """Train a network on blurry clips and spikes; the run's folder says where its time went."""
     chosen = _configuration(preset, config, overrides or [], output=output, resume=resume)
 
-    import json
-    from dataclasses import asdict
+    import shlex
 
     from deblurkit.render.picture import before_and_after
     from deblurkit.render.progress import TrainingDisplay
+    from deblurkit.render.scores import held_out_as_text
     from deblurkit.training import run
 
     with TrainingDisplay(language=chosen.log.language) as display:
         summary = run.train(chosen, observer=display, resume=resume, picture=before_and_after)
     if as_json:
-        typer.echo(json.dumps(asdict(summary), indent=2))
+        typer.echo(summary.as_json())
         return
-    gain = summary.validation["psnr_db"] - summary.validation["psnr_db_blurry"]
     typer.echo(
         f"{summary.steps} steps in {summary.seconds:.1f} s, {summary.samples_per_second:.1f} samples/s;"
-        f" held-out PSNR {summary.validation['psnr_db']:.2f} dB, {gain:+.2f} dB against the blurry input"
+        f" {held_out_as_text(summary.validation)}"
     )
-    typer.echo(f"next: deblurkit evaluate {chosen.log.save_dir}")
+    typer.echo(f"next: deblurkit evaluate {shlex.quote(str(chosen.log.save_dir))}")
 
 
 def _configuration(
@@ -57,10 +56,7 @@ def _configuration(
     """Return what is to be trained; a resumed run without --preset or --config takes its own config.yaml."""
     from deblurkit.config.load import load_config
     from deblurkit.errors import UsageError
-    from deblurkit.render.config import value_as_yaml
 
-    if output is not None:
-        overrides = [*overrides, f"LOG.SAVE_DIR={value_as_yaml(str(output))}"]
     if preset is None and path is None:
         own = output / "config.yaml" if output is not None and resume is not None else None
         if own is None or not own.is_file():
@@ -69,6 +65,9 @@ def _configuration(
                 " `deblurkit config show` lists the presets"
             )
         path = own
-    return load_config(
+    config = load_config(
         preset, path, overrides, warn=lambda text: typer.echo(f"deblurkit: warning: {text}", err=True)
     )
+    if output is None:
+        return config
+    return config.model_copy(update={"log": config.log.model_copy(update={"save_dir": output})})

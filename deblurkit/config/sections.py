@@ -57,8 +57,10 @@ class DataSection(Section):
         Path("data/processed/gopro_spike_unified"),
         description="Prepared dataset; a relative path counts from the working directory.",
     )
-    train_split: Text = Field("train", description="Split that is trained on.")
-    val_split: Text = Field("test", description="Split that is validated on; GoPro has no third one.")
+    train_split: Literal["train", "test"] = Field("train", description="Split that is trained on.")
+    val_split: Literal["train", "test"] = Field(
+        "test", description="Split that is validated on; GoPro has no third one."
+    )
     crop_size: Pixels = Field(
         256, description="Side of the square crop [px]; a multiple of 8, the coarsest scale of the networks."
     )
@@ -175,8 +177,12 @@ class DataLoaderSection(Section):
         2, description="Batches that each validation worker keeps ready; whole frames are large."
     )
     pin_memory: Flag = Field(True, description="Page-locked batches, so that copies to the GPU overlap.")
-    persistent_workers: Flag = Field(True, description="Keep workers from epoch to epoch.")
-    drop_last: Flag = Field(True, description="Leave out the clips of an epoch that do not fill a batch.")
+    persistent_workers: Flag = Field(
+        True, description="Keep workers from epoch to epoch; training's always live as long as the run."
+    )
+    drop_last: Flag = Field(
+        True, description="Leave out the clips of an epoch that do not fill a batch; off, those weigh more."
+    )
 
 
 class OptimSection(Section):
@@ -185,7 +191,7 @@ class OptimSection(Section):
     type: Literal["adamw", "adamw8bit"] = Field(
         "adamw", description="adamw8bit keeps its states in 8 bits: a quarter of the memory, a slower step."
     )
-    lr: Positive = Field(2e-4, description="Peak learning rate.")
+    lr: Annotated[Positive, Field(le=1)] = Field(2e-4, description="Peak learning rate.")
     betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="Decay of Adam's two moments.")
     weight_decay: NotNegative = Field(1e-4, description="Decoupled weight decay; norms and biases have none.")
     lr_scaling: Literal["none", "linear"] = Field(

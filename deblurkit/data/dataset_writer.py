@@ -214,5 +214,7 @@ class SequenceWriter:
 
 def check_free(root: Path) -> None:
     """Raise a DataError if a dataset cannot be made at ``root`` because something is there."""
+    if root.resolve() == Path.cwd():
+        raise DataError(f"{root}: is the folder you are in; name one inside it, such as {root / 'data'}")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"{root}: exists and is not an empty folder; choose another name or remove it first")

@@ -157,9 +157,14 @@ def _loader(
 
 
 def _start_worker(worker: int) -> None:
-    """One thread a worker, and Ctrl-C left to the training process, which ends its workers itself."""
+    """One thread a worker, and stop signals left to the training process, which ends its workers itself.
+
+    Ctrl-C, `timeout` and Slurm signal the whole group: a worker that died of it would take the run along
+    before it has saved.
+    """
     import cv2
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

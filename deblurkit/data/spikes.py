@@ -153,10 +153,14 @@ class PackedSpikes:
 
 
 class ArraySpikes:
-    """A recording that is an upright uint8 array of zeros and ones, (T, H, W)."""
+    """A recording that is an upright uint8 array of zeros and ones, (T, H, W).
 
-    def __init__(self, spikes: Bytes) -> None:
+    A ``.npy`` is mapped: only what is read of it is loaded, and a copy for a loader's worker is its path.
+    """
+
+    def __init__(self, spikes: Bytes, path: Path | None = None) -> None:
         self.spikes = spikes
+        self.path = path
         frames, height, width = spikes.shape
         self.shape = (frames, height, width)
 
@@ -172,7 +176,15 @@ class ArraySpikes:
     ) -> Bytes:
         """Return frames ``start`` to ``stop`` of a crop: uint8 (stop - start, height, width)."""
         bottom, right = _crop_ends(self.shape, (start, stop), (top, left), (height, width))
-        return np.ascontiguousarray(self.spikes[start:stop, top:bottom, left:right])
+        crop = np.ascontiguousarray(self.spikes[start:stop, top:bottom, left:right])
+        if crop.size and crop.max() > 1:
+            raise DataError(f"{self.path}: spikes are 0 or 1, this array goes up to {int(crop.max())}")
+        return crop
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if isinstance(self.spikes, np.memmap) and self.path is not None:
+            return open_spikes, (self.path,)
+        return ArraySpikes, (self.spikes, self.path)
 
 
 def open_spikes(path: Path | str, geometry: SpikeGeometry | None = None) -> PackedSpikes | ArraySpikes:
@@ -196,7 +208,7 @@ def open_spikes(path: Path | str, geometry: SpikeGeometry | None = None) -> Pack
     if path.suffix == ".dat":
         return PackedSpikes(path, geometry or _geometry_beside(path))
     if path.suffix in (".npz", ".npy"):
-        return ArraySpikes(_checked_array(path, geometry))
+        return ArraySpikes(_checked_array(path, geometry), path)
     raise DataError(f"{path}: unknown kind of spike recording {path.suffix!r}; known are .dat, .npz and .npy")
 
 
@@ -286,9 +298,9 @@ def _checked_array(path: Path, geometry: SpikeGeometry | None) -> Bytes:
         raise DataError(
             f"{path}: spikes of type uint8 and shape (T, H, W) expected, got {array.dtype} {array.shape}"
         )
-    spikes: Bytes = np.asarray(array).view(np.uint8)
-    if any(int(frame.max()) > 1 for frame in spikes):
-        raise DataError(f"{path}: spikes are 0 or 1, this array goes up to {int(spikes.max())}")
+    spikes: Bytes = array.view(np.uint8)
+    if int(spikes[0].max()) > 1:  # the other frames are looked at when they are read
+        raise DataError(f"{path}: spikes are 0 or 1, this array goes up to {int(spikes[0].max())}")
     if geometry is not None and spikes.shape[1:] != (geometry.height, geometry.width):
         raise DataError(f"{path}: frames of {geometry} expected, the array has shape {spikes.shape}")
     return spikes
@@ -297,8 +309,8 @@ def _checked_array(path: Path, geometry: SpikeGeometry | None) -> Bytes:
 def _load_array(path: Path) -> NDArray[Any]:
     try:
         if path.suffix == ".npy":
-            # No map: an array of one byte a pixel is a small recording, and a plain array pickles to workers.
-            return np.asarray(np.load(path, allow_pickle=False))
+            mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            return mapped
         with np.load(path, allow_pickle=False) as archive:
             if "spk" not in archive:
                 raise DataError(f"{path}: no array named spk, only {', '.join(_names(archive)) or 'nothing'}")

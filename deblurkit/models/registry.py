@@ -47,6 +47,12 @@ def build_model(section: ModelSection, *, num_voxel_bins: int) -> nn.Module:
     Raises:
         ConfigError: if this version has no such architecture.
     """
+    check_architecture(section)
+    return ARCHITECTURES[section.arch](section, num_voxel_bins)
+
+
+def check_architecture(section: ModelSection) -> None:
+    """Raise a ConfigError if this version cannot build the architecture."""
     if section.arch not in ARCHITECTURES:
         raise ConfigError(
             [
@@ -54,4 +60,3 @@ def build_model(section: ModelSection, *, num_voxel_bins: int) -> nn.Module:
                 f" choose one of {', '.join(ARCHITECTURES)} (--set MODEL.ARCH=baseline)"
             ]
         )
-    return ARCHITECTURES[section.arch](section, num_voxel_bins)

@@ -71,16 +71,19 @@ class ClipUNet(nn.Module):
         padded = _pad_to_multiple(blurry)
         features = self.frames_in(F.pixel_unshuffle(padded.flatten(0, 1), PATCH))  # (BT, C, H/2, W/2)
         if spikes is not None:
-            features = features + self._spike_features(spikes, size=features.shape[-2:])
+            covered = -(-height // PATCH), -(-width // PATCH)  # what the sensor saw: not the padding
+            features = features + self._spike_features(spikes, covered=covered, size=features.shape[-2:])
         features = self._refine(features, clip=blurry.shape[:2])
         residual = F.pixel_shuffle(self.frames_out(features), PATCH)[..., :height, :width]
         return blurry + residual.unflatten(0, blurry.shape[:2])
 
-    def _spike_features(self, spikes: Tensor, *, size: tuple[int, ...]) -> Tensor:
+    def _spike_features(self, spikes: Tensor, *, covered: tuple[int, int], size: tuple[int, ...]) -> Tensor:
+        """Return (B, T, K, h, w) as features of ``covered`` tokens, padded to ``size`` as the frames are."""
         features = self.spikes_in(spikes.flatten(0, 1))  # (BT, C, h, w)
-        if features.shape[-2:] == size:
-            return features
-        return F.interpolate(features, size=list(size), mode="bilinear", align_corners=False)
+        if features.shape[-2:] != covered:
+            features = F.interpolate(features, size=list(covered), mode="bilinear", align_corners=False)
+        bottom, right = size[0] - covered[0], size[1] - covered[1]
+        return F.pad(features, (0, right, 0, bottom), mode="replicate")
 
     def _refine(self, features: Tensor, *, clip: tuple[int, ...]) -> Tensor:
         """Go down the levels and up again: (BT, C, H/2, W/2) -> the same."""

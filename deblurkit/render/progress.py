@@ -41,7 +41,7 @@ class TrainingDisplay:
         )
         self._task = self._progress.add_task("train", total=None, state="")
         self._live = Live(self._progress, console=self.console, refresh_per_second=4)
-        self._every = 1
+        self._every = self._next_line = 1
 
     def __enter__(self) -> TrainingDisplay:
         """Begin drawing, if there is a terminal to draw on."""
@@ -70,6 +70,7 @@ class TrainingDisplay:
         self._print(run_line(plan))
         self._progress.update(self._task, total=plan.total_steps, completed=plan.first_step - 1)
         self._every = max(1, plan.total_steps // LINES)
+        self._next_line = plan.first_step - 1 + self._every
 
     def stepped(self, progress: RunProgress) -> None:
         """Move the bar on; without a terminal, print about ten lines a run."""
@@ -77,8 +78,9 @@ class TrainingDisplay:
             "" if progress.data_ms is None else f"  data {progress.data_ms:.1f} ms"
         )
         self._progress.update(self._task, completed=progress.step, state=state)
-        due = progress.step % self._every == 0 or progress.step == progress.total_steps
-        if not self.console.is_terminal and due:
+        due = progress.step >= self._next_line or progress.step == progress.total_steps
+        if due and not self.console.is_terminal:
+            self._next_line = progress.step + self._every
             self._print(progress.as_line())
 
     def timed(self, timing: StepTiming) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -45,8 +44,8 @@ def scores_as_dict(results: Mapping[str, Validation]) -> dict[str, Any]:
     return {
         name: {
             "protocol": result.protocol,
-            **asdict(result.score),
-            "sequences": {sequence: asdict(score) for sequence, score in result.sequences.items()},
+            **result.score.as_dict(),
+            "sequences": {sequence: score.as_dict() for sequence, score in result.sequences.items()},
         }
         for name, result in results.items()
     }
@@ -56,3 +55,11 @@ def _cells(scores: list[Score]) -> list[str]:
     blurry = [f"{scores[0].psnr_db_blurry:.2f}", f"{scores[0].ssim_blurry:.4f}"]
     restored = [text for score in scores for text in (f"{score.psnr_db:.2f}", f"{score.ssim:.4f}")]
     return [*blurry, *restored, f"{scores[0].gain_db:+.2f}"]
+
+
+def held_out_as_text(validation: Mapping[str, Any]) -> str:
+    """Return a summary's held-out PSNR and its gain over the blurry input, in a few words."""
+    restored, blurry = validation["psnr_db"], validation["psnr_db_blurry"]
+    if restored is None or blurry is None:
+        return "held-out PSNR: some frames are equal to their sharp ones, so it has no finite mean"
+    return f"held-out PSNR {restored:.2f} dB, {restored - blurry:+.2f} dB against the blurry input"

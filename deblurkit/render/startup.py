@@ -26,13 +26,13 @@ _TABLES = {
     "en": """\
 [train] ========== data loading ==========
 [train] CPUs: {cpus}
-[train] workers in all: {total} (for all {gpus} GPUs)
+[train] workers in all: {total} (shared by {gpus} training processes)
 [train] training DataLoader:
-[train]   - batch_size: {batch_size} (per GPU)
-[train]   - num_workers: {train} (per GPU)
+[train]   - batch_size: {batch_size} (per process)
+[train]   - num_workers: {train} (per process)
 [train]   - prefetch_factor: {train_prefetch}
 [train] validation DataLoader:
-[train]   - num_workers: {val} (per GPU)
+[train]   - num_workers: {val} (per process)
 [train]   - prefetch_factor: {val_prefetch}
 [train] together: {all_train} training workers
 [train] ==================================

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ class Clock(Protocol):
         """Return the seconds from ``start`` to ``end``, or None while they are not known yet."""
         ...
 
+    def release(self, marks: Iterable[Mark]) -> None:
+        """Take back marks that nobody will read again."""
+        ...
+
     def wait(self) -> None:
         """Return once every mark made so far can be read; never called inside a step."""
         ...
@@ -42,6 +47,9 @@ class HostClock:
         """Return the seconds between two marks."""
         return (end - start) * 1e-9
 
+    def release(self, marks: Iterable[int]) -> None:
+        """Do nothing: numbers need no taking back."""
+
     def wait(self) -> None:
         """Return at once: host marks are always readable."""
 
@@ -56,20 +64,25 @@ class CudaClock:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self._free: list[torch.cuda.Event] = []
 
     def mark(self) -> torch.cuda.Event:
         """Record a timing event on the current stream."""
         import torch
 
-        event = torch.cuda.Event(enable_timing=True)
+        event = self._free.pop() if self._free else torch.cuda.Event(enable_timing=True)
         event.record(torch.cuda.current_stream(self.device))
         return event
 
     def elapsed(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float | None:
         """Return the seconds between two events, or None while the device has not reached ``end``."""
-        if not end.query():
+        if not (start.query() and end.query()):
             return None
         return start.elapsed_time(end) / 1000
+
+    def release(self, marks: Iterable[torch.cuda.Event]) -> None:
+        """Keep events for reuse: making one costs more than recording it."""
+        self._free.extend(marks)
 
     def wait(self) -> None:
         """Wait for the device; for the end of a run only."""

@@ -13,6 +13,7 @@ from deblurkit.timing.text_log import pad
 BAR_CELLS = 30
 NAME_COLUMNS = 28
 ROWS = 5
+PANEL_COLUMNS = 77
 
 
 def format_frame(timing: StepTiming) -> list[str]:
@@ -24,14 +25,14 @@ def format_frame(timing: StepTiming) -> list[str]:
     total = timing.total_ms
     title = f"┌─ Timing Profile (Step {timing.step}) "
     foot = f"└─ Total: {total:7.1f}ms "
-    lines = [pad(title, 48, "─")]
+    lines = [pad(title, PANEL_COLUMNS, "─")]
     for name, milliseconds in longest:
         share = milliseconds / total if total > 0 else 0.0
         filled = int(share * BAR_CELLS)
         bar = "█" * filled + "░" * (BAR_CELLS - filled)
         label = set_cell_size(name, NAME_COLUMNS)
         lines.append(f"│ {label} {bar} {milliseconds:7.1f}ms {100 * share:4.1f}%")
-    lines.append(pad(foot, 57, "─"))
+    lines.append(pad(foot, PANEL_COLUMNS, "─"))
     return lines
 
 

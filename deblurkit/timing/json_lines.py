@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -59,6 +60,11 @@ class JsonLinesLog:
         if self._unflushed >= self._flush_interval:
             self._file.flush()
             self._unflushed = 0
+
+    def abandon(self) -> None:
+        """Close the file as it is, also where what is buffered cannot be written any more."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def close(self) -> None:
         """Close the file; closing twice does no harm."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import warnings
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -141,10 +142,11 @@ class TimingLogger:
     def close(self) -> None:
         """Write what is pending and the summary, and close the files; closing twice does no harm."""
         self._finish()
-        if self._text is not None:
-            self._text.close(self.summary())
-        if self._lines is not None:
-            self._lines.close()
+        with self._no_harm_from_files():
+            if self._text is not None:
+                self._text.close(self.summary())
+            if self._lines is not None:
+                self._lines.close()
 
     def _open_files(
         self, folder: Path, rank: int, world_size: int, samples_per_step: int | None, flush_interval: int
@@ -174,6 +176,18 @@ class TimingLogger:
                 stem.with_name(f"{stem.name}.log"), head=head, flush_interval=flush_interval
             )
 
+    @contextlib.contextmanager
+    def _no_harm_from_files(self) -> Iterator[None]:
+        """Go on without the files where they cannot be written (a full disk): a log must not end a run."""
+        try:
+            yield
+        except OSError as error:
+            for log in (self._text, self._lines):
+                if log is not None:
+                    log.abandon()
+            self._text = self._lines = None
+            warnings.warn(f"the timing log ends here: {error.strerror}", RuntimeWarning, stacklevel=2)
+
     def _finish(self) -> None:
         if self._pending:
             self.clock.wait()
@@ -185,7 +199,10 @@ class TimingLogger:
             timing = self._resolve(self._pending[0])
             if timing is None:
                 return
-            self._pending.popleft()
+            step = self._pending.popleft()
+            marks = [step.start, *(mark for span in step.spans for mark in (span.start, span.end))]
+            used_next = id(step.end)  # where the next step begins
+            self.clock.release({id(mark): mark for mark in marks if id(mark) != used_next}.values())
             self._write(timing)
 
     def _resolve(self, step: _OpenStep) -> StepTiming | None:
@@ -206,11 +223,12 @@ class TimingLogger:
         self.latest = timing
         for name, milliseconds in timing.milliseconds.items():
             self._statistics.setdefault(name, Statistics()).add(milliseconds)
-        if self._text is not None:
-            averages = {name: row.mean for name, row in self._statistics.items()}
-            self._text.write_step(timing, averages)
-        if self._lines is not None:
-            self._lines.write_step(timing)
+        with self._no_harm_from_files():
+            if self._text is not None:
+                averages = {name: row.mean for name, row in self._statistics.items()}
+                self._text.write_step(timing, averages)
+            if self._lines is not None:
+                self._lines.write_step(timing)
         if self._show is not None and self.steps_done % self._console_interval == 0:
             self._show(timing)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -72,6 +73,11 @@ class TextLog:
         if self._unflushed >= self._flush_interval:
             self._file.flush()
             self._unflushed = 0
+
+    def abandon(self) -> None:
+        """Close the file as it is, also where what is buffered cannot be written any more."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def close(self, summary: str = "") -> None:
         """Append the summary, if any, and close the file."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from pydantic import ValidationError
 from torch import nn
 
 from deblurkit.config.schema import Config
+from deblurkit.data.manifest import Split
 from deblurkit.errors import CheckpointError, UsageError
 from deblurkit.models.registry import build_model
-from deblurkit.training.checkpoint import checkpoints_in, load_checkpoint, load_weights
+from deblurkit.training.checkpoint import load_checkpoint, load_newest, load_weights
 from deblurkit.training.parts import held_out_part, pick_device
 from deblurkit.training.precision import Precision
 from deblurkit.training.step import takes_spikes
@@ -20,9 +24,10 @@ def evaluate_checkpoint(
     path: Path,
     *,
     data: Path | None = None,
-    split: str | None = None,
+    split: Split | None = None,
     device: str = "auto",
     ablate_spikes: bool = False,
+    warn: Callable[[str], None],
     progress: FrameCount | None = None,
 ) -> dict[str, Validation]:
     """Return the scores of a checkpoint: ``restored`` and, if asked for, ``spikes zeroed``.
@@ -33,12 +38,13 @@ def evaluate_checkpoint(
         split: ``train`` or ``test``; the run's DATA.VAL_SPLIT by default.
         device: as TRAIN.DEVICE.
         ablate_spikes: score again with every spike zero.
+        warn: told of damaged checkpoints that were passed over.
         progress: told (frames done, frames in all), once through for each way of restoring.
 
     Raises:
         DeblurkitError: if the checkpoint or the data cannot be used.
     """
-    model, config = load_network(path)
+    model, config = load_network(path, warn=warn)
     if ablate_spikes and not takes_spikes(model):
         raise UsageError(f"{path}: --ablate-spikes needs a network with spikes; this one was trained without")
     if data is not None:
@@ -55,15 +61,24 @@ def evaluate_checkpoint(
     return results
 
 
-def load_network(path: Path) -> tuple[nn.Module, Config]:
+def load_network(path: Path, *, warn: Callable[[str], None]) -> tuple[nn.Module, Config]:
     """Return the network of a checkpoint or of a run's newest one, and the run's configuration."""
-    if path.is_dir():
-        found = checkpoints_in(path / "checkpoints") or checkpoints_in(path)
-        if not found:
-            raise CheckpointError(f"{path}: expected a run's folder with checkpoints in it, found none")
-        path = found[-1]
-    state = load_checkpoint(path)
-    config = Config.model_validate(state["config"])
+    state = _newest_of(path, warn) if path.is_dir() else load_checkpoint(path)
+    try:
+        config = Config.model_validate(state["config"])
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{path}: its configuration is of another version of deblurkit"
+            f" ({'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']})"
+        ) from error
     model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins)
     load_weights(state, model)
     return model, config
+
+
+def _newest_of(folder: Path, warn: Callable[[str], None]) -> dict[str, Any]:
+    for place in (folder / "checkpoints", folder):
+        state = load_newest(place, warn=warn)
+        if state is not None:
+            return state
+    raise CheckpointError(f"{folder}: expected a run's folder with checkpoints in it, found none")

@@ -22,7 +22,7 @@ class InterruptedRun(DeblurkitError):
 
 
 class StopRequest:
-    """Holds back the first SIGINT or SIGTERM until somebody looks; a second SIGINT interrupts at once.
+    """Holds back the first SIGINT or SIGTERM until somebody looks; a second one interrupts at once.
 
     Attributes:
         signal_number: the signal that asked to stop, or 0.
@@ -47,6 +47,6 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_number and number == signal.SIGINT:
+        if self.signal_number:
             raise KeyboardInterrupt
         self.signal_number = number

@@ -11,7 +11,8 @@ PROTOCOL_TEXT = (
     "vrt: RGB, rounded to 8 bits, 11x11 Gaussian SSIM per channel, mean over frames then sequences"
 )
 
-_WINDOW, _SIGMA = 11, 1.5
+WINDOW = 11  # rows and columns that SSIM looks at together
+_SIGMA = 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
@@ -31,8 +32,8 @@ def ssim(restored: NDArray[np.uint8], sharp: NDArray[np.uint8]) -> float:
     Raises:
         ValueError: if a side is shorter than the window.
     """
-    if min(restored.shape[:2]) < _WINDOW:
-        raise ValueError(f"SSIM needs sides of at least {_WINDOW} pixels, got {restored.shape[:2]}")
+    if min(restored.shape[:2]) < WINDOW:
+        raise ValueError(f"SSIM needs sides of at least {WINDOW} pixels, got {restored.shape[:2]}")
     x, y = restored.astype(np.float64), sharp.astype(np.float64)
     mean_x, mean_y = _smooth(x), _smooth(y)
     variance_x = _smooth(x * x) - mean_x * mean_x
@@ -46,7 +47,7 @@ def ssim(restored: NDArray[np.uint8], sharp: NDArray[np.uint8]) -> float:
 
 def _smooth(image: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return Gaussian means at every place where the whole window lies inside."""
-    kernel = cv2.getGaussianKernel(_WINDOW, _SIGMA)
-    border = _WINDOW // 2
+    kernel = cv2.getGaussianKernel(WINDOW, _SIGMA)
+    border = WINDOW // 2
     smooth = cv2.sepFilter2D(image, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
     return np.asarray(smooth[border:-border, border:-border], dtype=np.float64)

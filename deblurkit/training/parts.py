@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deblurkit.config.schema import Config
-from deblurkit.config.sections import DataSection, LossSection
+from deblurkit.config.sections import DataSection, LossSection, TrainSection
 from deblurkit.data.clips import Clip, EvaluationClips, TrainingClips
 from deblurkit.data.loaders import (
     BatchStream,
@@ -22,11 +22,13 @@ from deblurkit.data.loaders import (
     evaluation_loader,
     training_loader,
 )
+from deblurkit.data.manifest import Split
 from deblurkit.data.synthetic import make_synthetic
 from deblurkit.data.unified import Sequence, UnifiedDataset, open_dataset
 from deblurkit.data.workers import WorkerPlan, available_cpus, plan_workers
 from deblurkit.errors import DataError, DeblurkitError
 from deblurkit.models.registry import build_model
+from deblurkit.training import metrics
 from deblurkit.training.losses import charbonnier
 from deblurkit.training.optim import Schedule, build_optimizer, build_schedule
 from deblurkit.training.precision import Precision
@@ -77,7 +79,7 @@ class RunParts:
     model: nn.Module
     precision: Precision
     optimizer: Optimizer
-    steps_per_epoch: int
+    batches_per_epoch: int
     total_steps: int
 
     @property
@@ -89,6 +91,11 @@ class RunParts:
     def effective_batch(self) -> int:
         """Samples of an optimiser step."""
         return self.config.train.batch_size * self.accumulation
+
+    def ends_epochs(self, step: int, *, every: int) -> bool:
+        """Return whether ``step`` completes another ``every`` passes over the data (0: never)."""
+        batches = self.batches_per_epoch * every
+        return every > 0 and step * self.accumulation // batches > (step - 1) * self.accumulation // batches
 
     @property
     def schedule(self) -> Schedule:
@@ -146,7 +153,9 @@ def assemble(config: Config, *, message: Callable[[str], None], warn: Callable[[
     random.seed(config.seed)
     np.random.seed(config.seed)
     model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins).to(device)
-    steps_per_epoch, total_steps = _count_steps(config, num_clips=len(clips))
+    batches = batches_per_epoch(
+        len(clips), batch_size=config.train.batch_size, world_size=1, drop_last=config.dataloader.drop_last
+    )
     return RunParts(
         config=config,
         device=device,
@@ -156,12 +165,12 @@ def assemble(config: Config, *, message: Callable[[str], None], warn: Callable[[
         model=model,
         precision=Precision.from_section(config.train, device),
         optimizer=build_optimizer(config.train.optim, model, device=device, warn=warn),
-        steps_per_epoch=steps_per_epoch,
-        total_steps=total_steps,
+        batches_per_epoch=batches,
+        total_steps=_total_steps(config.train, batches_per_epoch=batches),
     )
 
 
-def held_out_part(config: Config, *, split: str | None = None) -> HeldOut:
+def held_out_part(config: Config, *, split: Split | None = None) -> HeldOut:
     """Return the split that the configuration holds out, loaded as the TEST section says."""
     return HeldOut(
         _evaluation_clips(open_dataset(config.data.root), config.data, split=split or config.data.val_split),
@@ -205,13 +214,13 @@ def open_training_data(section: DataSection, *, seed: int, message: Callable[[st
     return open_dataset(section.root)
 
 
-def sequences_of(dataset: UnifiedDataset, split: str) -> list[Sequence]:
+def sequences_of(dataset: UnifiedDataset, split: Split) -> list[Sequence]:
     """Return the sequences of a split.
 
     Raises:
         DataError: if it has none.
     """
-    sequences = dataset.sequences("train" if split == "train" else "test")
+    sequences = dataset.sequences(split)
     if not sequences:
         raise DataError(
             f"{dataset.root}: the split {split} holds no sequence; see DATA.TRAIN_SPLIT, DATA.VAL_SPLIT"
@@ -224,20 +233,18 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def _evaluation_clips(dataset: UnifiedDataset, section: DataSection, *, split: str) -> EvaluationClips:
+def _evaluation_clips(dataset: UnifiedDataset, section: DataSection, *, split: Split) -> EvaluationClips:
+    if min(dataset.manifest.frame_shape) < metrics.WINDOW:
+        raise DataError(
+            f"{dataset.root}: frames of {dataset.manifest.frame_shape} cannot be scored;"
+            f" SSIM needs sides of at least {metrics.WINDOW} pixels"
+        )
     return EvaluationClips(
         sequences_of(dataset, split), clip_length=section.clip_len, num_voxel_bins=section.num_voxel_bins
     )
 
 
-def _count_steps(config: Config, *, num_clips: int) -> tuple[int, int]:
-    """Return the optimiser steps of an epoch and of the run."""
-    batches = batches_per_epoch(
-        num_clips,
-        batch_size=config.train.batch_size,
-        world_size=1,
-        drop_last=config.dataloader.drop_last,
-    )
-    per_epoch = max(1, batches // config.train.gradient_accumulation_steps)
-    whole = config.train.epochs * per_epoch
-    return per_epoch, min(whole, config.train.max_steps or whole)
+def _total_steps(section: TrainSection, *, batches_per_epoch: int) -> int:
+    """Return the optimiser steps that EPOCHS passes over the data make, at most MAX_STEPS."""
+    whole = max(1, section.epochs * batches_per_epoch // section.gradient_accumulation_steps)
+    return min(whole, section.max_steps or whole)

@@ -28,6 +28,8 @@ from deblurkit.training.validate import FramePair, Frames, Validation
 
 Picture = Callable[[FramePair], Frames]
 
+CONFIG_HEAD = "# Written by deblurkit train; the whole configuration of this run.\n"
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -37,6 +39,10 @@ class Summary:
     seconds: float
     samples_per_second: float
     validation: dict[str, Any]
+
+    def as_json(self) -> str:
+        """Return the summary as a JSON document."""
+        return json.dumps(asdict(self), indent=2, allow_nan=False)
 
 
 def train(
@@ -80,7 +86,15 @@ def _state_to_resume(folder: Path, resume: str | None, warn: Callable[[str], Non
         return None
     if resume == "auto":
         return checkpoint.load_newest(folder / "checkpoints", warn=warn)
-    return checkpoint.load_checkpoint(Path(resume))
+    state = checkpoint.load_checkpoint(Path(resume))
+    others = checkpoint.checkpoints_in(folder / "checkpoints")
+    later = [path for path in others if _step_of(path) > state["step"]]
+    if later:
+        raise DeblurkitError(
+            f"{folder} holds {later[-1].name}, which is later than {resume} (step {state['step']});"
+            " going on from there would drop it: choose another folder by --output DIR"
+        )
+    return state
 
 
 class _Run:
@@ -100,20 +114,28 @@ class _Run:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a checkpoint; its random states are put back just before the first step."""
-        for difference in _differences(state["config"], plain(self.config)):
-            self.observer.warning(f"{difference}; the run does not continue exactly as it was")
+        changes = [*_differences(state["config"], plain(self.config)), *self._other_lengths(state["extra"])]
+        for change in changes:
+            self.observer.warning(f"{change}; the run does not continue exactly as it was")
         parts = self.parts
         checkpoint.restore_run(state, model=parts.model, optimizer=parts.optimizer, precision=parts.precision)
+        self.observer.message(f"going on after step {state['step']} of an earlier part of this run")
         self.random_states = state["random"]
         self.done_steps = state["step"]
         self.samples = int(state["extra"]["samples"])
         self.seconds = float(state["extra"]["seconds"])
 
+    def _other_lengths(self, extra: dict[str, Any]) -> Iterator[str]:
+        """Yield what the data and the schedule were in a checkpoint, if they are otherwise now."""
+        if extra["clips"] != len(self.parts.clips):
+            yield f"the training split had {extra['clips']} clips and has {len(self.parts.clips)} now"
+        if extra["total_steps"] != self.parts.total_steps and self.config.train.sched.type == "cosine":
+            yield f"the schedule was {extra['total_steps']} steps long and is {self.parts.total_steps} now"
+
     def carry_out(self, stop: StopRequest) -> Summary:
         """Train to the last step, validate, and write the summary."""
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(plain(self.config), sort_keys=False, allow_unicode=True)
-        write_text(self.folder / "config.yaml", text)
+        self._write_config()
         if self.config.train.compile_model:
             self.parts.model.compile(mode=self.config.train.compile_mode)
         self.observer.started(self._plan())
@@ -121,12 +143,25 @@ class _Run:
         timing = self._timing_logger()
         try:
             self._train(timing, journal, stop)
-            result = self._validate(journal)
+            result = self._validate(journal, stop)
         finally:
             set_global_timing_logger(None)
             timing.close()
             journal.close()
         return self._write_summary(result)
+
+    def _write_config(self) -> None:
+        """Write config.yaml; that of the part of the run before stays beside it where it was another."""
+        path = self.folder / "config.yaml"
+        text = CONFIG_HEAD + yaml.safe_dump(plain(self.config), sort_keys=False, allow_unicode=True)
+        before = path.read_text(encoding="utf-8") if path.is_file() else text
+        if not before.startswith(CONFIG_HEAD):
+            raise DeblurkitError(
+                f"{path} is there already and was not written by a run; choose another folder by --output DIR"
+            )
+        if before != text and self.done_steps:
+            path.rename(self.folder / f"config_until_step_{self.done_steps:08d}.yaml")
+        write_text(path, text)
 
     def _train(self, timing: TimingLogger, journal: Journal, stop: StopRequest) -> None:
         rate = _Rate(self.samples)
@@ -167,12 +202,9 @@ class _Run:
 
     def _report(self, record: StepRecord, rate: _Rate, timing: TimingLogger, journal: Journal) -> None:
         loss = float(record.loss.item())  # waits for the device, so the rate below is of finished work
-        if not math.isfinite(loss):
-            raise DeblurkitError(
-                f"the loss became {loss} at or before step {record.step}; lower TRAIN.OPTIM.LR or turn"
-                f" TRAIN.AMP_ENABLED off, and go on from the last checkpoint of {self.folder} (--resume auto)"
-            )
-        data_ms = timing.latest.milliseconds.get("data") if timing.latest is not None else None
+        self._require_finite(math.isfinite(loss), f"the loss became {loss}")
+        is_timed = self.config.log.enable_timing_log and timing.latest is not None
+        data_ms = timing.latest.milliseconds.get("data") if is_timed and timing.latest else None
         per_second = rate.since_last(self.samples)
         progress = Progress(
             record.step, self.parts.total_steps, loss, record.learning_rate, per_second, data_ms
@@ -189,15 +221,24 @@ class _Run:
         )
         self.observer.stepped(progress)
 
+    def _require_finite(self, is_finite: bool, what: str) -> None:
+        if not is_finite:
+            raise DeblurkitError(
+                f"{what} at or before step {self.done_steps}; lower TRAIN.OPTIM.LR or turn TRAIN.AMP_ENABLED"
+                f" off. What was saved in {self.folder} before is whole (--resume auto goes on from there)"
+            )
+
     def _save_is_due(self, step: int) -> bool:
         return _every(step, self.config.log.save_every_steps) or step == self.parts.total_steps
 
     def _picture_is_due(self, step: int) -> bool:
-        return _every(step, self.config.log.pictures_every_epochs * self.parts.steps_per_epoch)
+        return self.parts.ends_epochs(step, every=self.config.log.pictures_every_epochs)
 
     def _validation_is_due(self, step: int) -> bool:
-        log, epoch = self.config.log, self.parts.steps_per_epoch
-        due = _every(step, log.val_every_steps) or _every(step, log.metrics_every_epochs * epoch)
+        log = self.config.log
+        due = _every(step, log.val_every_steps) or self.parts.ends_epochs(
+            step, every=log.metrics_every_epochs
+        )
         is_last = step == self.parts.total_steps  # whose validation is the summary's
         return (due and not is_last) or self._picture_is_due(step)
 
@@ -206,16 +247,26 @@ class _Run:
 
     def _pause(self, step: int, journal: Journal, stop: StopRequest) -> None:
         """Save, stop or validate, whatever is due; none of it counts as a step's time."""
+        are_finite = all(bool(weights.isfinite().all()) for weights in self.parts.model.parameters())
+        self._require_finite(are_finite, "the weights became NaN or infinite")
         if self._save_is_due(step) or stop.signal_number:
             self._save(step)
-        if stop.signal_number:
-            raise InterruptedRun(
-                f"stopped after step {step} of {self.parts.total_steps}, which is saved in"
-                f" {self.folder / 'checkpoints'}; go on with --resume auto",
-                stop.signal_number,
-            )
+        self._leave_if_asked(stop)
         if self._validation_is_due(step):
-            self._validate(journal)
+            self._validate(journal, stop)
+
+    def _leave_if_asked(self, stop: StopRequest) -> None:
+        """Raise InterruptedRun if a signal has come; called where the last step is saved or can be."""
+        if not stop.signal_number:
+            return
+        folder = self.folder / "checkpoints"
+        if not checkpoint.checkpoint_path(folder, self.done_steps).exists():
+            self._save(self.done_steps)
+        raise InterruptedRun(
+            f"stopped after step {self.done_steps} of {self.parts.total_steps}, which is saved in {folder};"
+            " go on with --resume auto",
+            stop.signal_number,
+        )
 
     def _save(self, step: int) -> None:
         folder = self.folder / "checkpoints"
@@ -228,17 +279,30 @@ class _Run:
                 model=self.parts.model,
                 optimizer=self.parts.optimizer,
                 precision=self.parts.precision,
-                extra={"seconds": self.seconds, "samples": self.samples},
+                extra={
+                    "seconds": self.seconds,
+                    "samples": self.samples,
+                    "clips": len(self.parts.clips),
+                    "total_steps": self.parts.total_steps,
+                },
             )
-        except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+                raise  # torch turns a full disk into a RuntimeError of its archive writer; others are others'
+            others = len(checkpoint.checkpoints_in(folder))
             raise CheckpointError(
-                f"{path}: could not be written ({error}); free some space. The checkpoints before are whole"
+                f"{path}: could not be written ({str(error).splitlines()[0]}); free some space."
+                f" {others} checkpoints before it are whole"
             ) from error
         checkpoint.remove_old(folder, keep=self.config.log.keep_checkpoints)
 
-    def _validate(self, journal: Journal) -> Validation:
+    def _validate(self, journal: Journal, stop: StopRequest) -> Validation:
         step = self.done_steps
-        result = self.parts.held_out.validate(self.parts.model, precision=self.parts.precision)
+        result = self.parts.held_out.validate(
+            self.parts.model,
+            precision=self.parts.precision,
+            progress=lambda done, total: self._leave_if_asked(stop),
+        )
         journal.validation(step, result)
         self.observer.validated(step, result)
         if self.picture is not None and self._picture_is_due(step):
@@ -285,9 +349,9 @@ class _Run:
             steps=self.done_steps,
             seconds=round(self.seconds, 3),
             samples_per_second=round(self.samples / self.seconds, 3) if self.seconds else 0.0,
-            validation={"protocol": result.protocol, **asdict(result.score)},
+            validation={"protocol": result.protocol, **result.score.as_dict()},
         )
-        write_text(self.folder / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
+        write_text(self.folder / "summary.json", summary.as_json() + "\n")
         return summary
 
 
@@ -310,6 +374,10 @@ class _Rate:
         return time.perf_counter() - self._began
 
 
+def _step_of(path: Path) -> int:
+    return int(path.stem.rpartition("_")[2])
+
+
 def _every(step: int, interval: int) -> bool:
     return interval > 0 and step % interval == 0
 
@@ -317,7 +385,13 @@ def _every(step: int, interval: int) -> bool:
 # Keys that may change between the parts of one run without changing its numbers.
 _FREE = (
     "LOG.",
-    "DATALOADER.",
+    "DATALOADER.TOTAL_WORKERS",
+    "DATALOADER.TRAIN_WORKERS",
+    "DATALOADER.VAL_WORKERS",
+    "DATALOADER.TRAIN_PREFETCH_FACTOR",
+    "DATALOADER.VAL_PREFETCH_FACTOR",
+    "DATALOADER.PIN_MEMORY",
+    "DATALOADER.PERSISTENT_WORKERS",
     "TEST.",
     "DATA.ROOT",
     "DATA.AUTO_SYNTHETIC",

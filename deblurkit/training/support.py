@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deblurkit.errors import ConfigError
+from deblurkit.models.registry import check_architecture
 
 if TYPE_CHECKING:
     from deblurkit.config.schema import Config
@@ -16,6 +17,7 @@ def check_supported(config: Config) -> list[str]:
     Raises:
         ConfigError: for every setting that would make another run of it than was asked for.
     """
+    check_architecture(config.model)
     if config.loss.vgg_perceptual.weight > 0:
         raise ConfigError(
             [
@@ -29,5 +31,13 @@ def check_supported(config: Config) -> list[str]:
     if config.data.use_precomputed_voxels:
         warnings.append(
             "DATA.USE_PRECOMPUTED_VOXELS: this version makes voxels from the spikes as it loads them"
+        )
+    if not config.dataloader.persistent_workers:
+        warnings.append(
+            "DATALOADER.PERSISTENT_WORKERS: training runs in one stream; its workers live as long as the run"
+        )
+    if config.data.train_split == config.data.val_split:
+        warnings.append(
+            f"DATA.VAL_SPLIT: {config.data.val_split} is trained on too; its scores say nothing of new data"
         )
     return warnings

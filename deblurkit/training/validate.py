@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -46,7 +47,12 @@ class Score:
     @property
     def gain_db(self) -> float:
         """How far the restored frames are ahead of the blurry ones."""
-        return self.psnr_db - self.psnr_db_blurry
+        same = self.psnr_db == self.psnr_db_blurry  # both infinite where every frame is perfect
+        return 0.0 if same else self.psnr_db - self.psnr_db_blurry
+
+    def as_dict(self) -> dict[str, float | None]:
+        """Return the four numbers as JSON can hold them: an infinite PSNR is None."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)

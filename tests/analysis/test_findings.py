@@ -29,9 +29,9 @@ def ids(evidence):
 def test_a_healthy_log_has_no_findings():
     evidence = evidence_of(HEALTHY)
     assert find(evidence) == []
-    # by hand: 308 of 323 ms are forward, loss and backward; 3 are data and transfer
+    # by hand: 308 of 323 ms are forward, loss and backward; 2 are data
     assert verdict(evidence).startswith("compute-bound: forward + loss + backward are 95.")
-    assert verdict(evidence).endswith("of a 323 ms step; data 0.9 %")
+    assert verdict(evidence).endswith("of a 323 ms step; data 0.6 %")
 
 
 @pytest.mark.parametrize(("data", "severity"), [(30.0, None), (50.0, "warning"), (120.0, "critical")])

@@ -55,7 +55,7 @@ def test_the_version_is_the_package_s(capsys):
         (["train"], "expected what to train: --preset NAME"),
         (["train", "--preset", "quickstart", "--set", "SEED"], "expected KEY=VALUE"),
         (["evaluate"], "Missing argument"),
-        (["evaluate", "x", "--split", "half"], "--split half: expected train or test"),
+        (["evaluate", "x", "--split", "half"], "'half'"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_exit_code_2(capsys, arguments, text):
@@ -67,6 +67,7 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(capsys, arguments, text):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        (["train", "--preset", "quickstart", "--output", "/dev/null/x"], "/dev/null"),
         (["train", "--preset", "quikstart"], "quickstart"),
         (["train", "--config", "/no/such.yaml"], "/no/such.yaml"),
         (["evaluate", "/no/such"], "/no/such: expected a checkpoint"),
@@ -116,3 +117,10 @@ def test_main_leaves_with_the_code(monkeypatch):
     with pytest.raises(SystemExit) as caught:
         app_module.main([])
     assert caught.value.code == 3
+
+
+@pytest.mark.parametrize("arguments", [[], ["config"], ["prepare-data"]])
+def test_a_bare_command_shows_its_help(capsys, arguments):
+    assert run(arguments) == 2
+    shown = capsys.readouterr()
+    assert "Commands:" in shown.out + shown.err and "error" not in shown.err

@@ -149,3 +149,39 @@ def test_dropout_like_draws_continue_too(tiny_config, Watcher, monkeypatch):
     torch.manual_seed(999)
     run.train(tiny_config(*more, f"LOG.SAVE_DIR={folder}"), observer=Watcher(), resume="auto")
     assert same_state(whole.log.save_dir, folder) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_saves_the_run(long_overrides, tmp_path, number):
+    """`timeout`, Slurm and Ctrl-C signal the workers too; the run must outlive them and save."""
+    overrides = [*long_overrides, "TRAIN.MAX_STEPS=100000", "TRAIN.EPOCHS=100000", "LOG.SAVE_EVERY_STEPS=0"]
+    process = subprocess.Popen(
+        [*RUN, *arguments(overrides)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    log = tmp_path / "run" / "logs"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not any(p.stat().st_size for p in log.glob("train_*.log")):
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, error
+    assert "go on with --resume auto" in error.splitlines()[-1] and "Traceback" not in error
+    assert len(checkpoints_in(tmp_path / "run" / "checkpoints")) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_prepare_data_leaves_nothing(tmp_path, number, code):
+    command = [sys.executable, "-m", "deblurkit", "prepare-data", "synthetic", str(tmp_path / "big")]
+    process = subprocess.Popen([*command, "--train-sequences", "500"], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(tmp_path.glob(".big.*/train/*")):
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == code
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []

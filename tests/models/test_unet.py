@@ -39,3 +39,17 @@ def test_spikes_must_be_there_exactly_where_the_network_takes_them():
         network()(torch.rand(1, 2, 3, 32, 32))
     with pytest.raises(ValueError, match="takes no spikes, and got spikes"):
         network(bins=0)(torch.rand(1, 2, 3, 32, 32), torch.rand(1, 2, 4, 16, 16))
+
+
+@pytest.mark.parametrize("ratio", [1, 2, 4])
+def test_spikes_lie_where_the_frames_do_when_the_frames_are_padded(ratio):
+    """With 52 rows (no multiple of 8) a spike in the last row answers in the last rows, not beyond them."""
+    model = network()
+    spikes = torch.zeros(1, 1, 4, 52 // ratio, 40 // ratio)
+    lit = spikes.clone()
+    lit[..., -1, :] = 1
+    sizes = {"covered": (26, 20), "size": (28, 20)}
+    change = model._spike_features(lit, **sizes) - model._spike_features(spikes, **sizes)
+    answer = change.abs().sum((0, 1, 3))
+    assert answer[25] > 0 and torch.allclose(answer[26:], answer[25])  # the padding repeats the last real row
+    assert answer[: 25 - 3 * max(1, ratio // 2) - 2].max() == 0

@@ -36,7 +36,7 @@ def test_figures_stand_under_each_other_beside_chinese_names():
 def test_a_report_says_what_it_found():
     text = report_as_text(report_of(data_ms=90.0))
     assert "30 steps. A step takes 390 ms on average" in text
-    assert "critical: The GPU waits for data. [data-bound]" in text
+    assert "critical: Training waits for data. [data-bound]" in text
     assert "[bold]" in text  # a name, not markup
     assert "no wall time" in text
     assert "steps a second" not in text

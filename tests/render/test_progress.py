@@ -68,3 +68,11 @@ def test_messages_are_not_taken_for_markup(terminal):
     shown, file = display(terminal=terminal)
     shown.warning("no such section [bold]")
     assert "deblurkit: warning: no such section [bold]" in file.getvalue()
+
+
+def test_reports_at_any_interval_make_about_ten_lines():
+    shown, file = display(terminal=False)
+    shown.started(replace(PLAN, total_steps=199))
+    for step in [*range(10, 199, 10), 199]:
+        shown.stepped(replace(progress(step), total_steps=199))
+    assert 9 <= sum(line.startswith("step ") for line in file.getvalue().splitlines()) <= 12

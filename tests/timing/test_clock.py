@@ -28,7 +28,9 @@ def test_device_time_is_unknown_until_the_device_gets_there():
     clock = CudaClock(torch.device("cuda", 0))
     start, end = FakeEvent(2.0, reached=True), FakeEvent(14.5, reached=False)
     assert clock.elapsed(start, end) is None
-    end.reached = True
+    end.reached, start.reached = True, False  # recorded on another stream
+    assert clock.elapsed(start, end) is None
+    start.reached = True
     assert clock.elapsed(start, end) == pytest.approx(0.0125)
 
 
@@ -47,3 +49,22 @@ def test_events_agree_with_a_synchronised_host_clock():
     end = clock.mark()
     clock.wait()
     assert clock.elapsed(start, end) == pytest.approx(time.perf_counter() - began, rel=0.03)
+
+
+def test_events_are_used_again_once_they_are_released(monkeypatch):
+    made = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            made.append(self)
+
+        def record(self, stream):
+            self.stream = stream
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "stream")
+    clock = CudaClock(torch.device("cuda", 0))
+    first, second = clock.mark(), clock.mark()
+    clock.release([first])
+    assert clock.mark() is first and clock.mark() not in (first, second)
+    assert len(made) == 3

@@ -15,13 +15,16 @@ class FakeClock:
     name = "fake"
 
     def __init__(self):
-        self.now, self.known_until = 0.0, float("inf")
+        self.now, self.known_until, self.released = 0.0, float("inf"), []
 
     def mark(self):
         return self.now
 
     def elapsed(self, start, end):
         return end - start if end <= self.known_until else None
+
+    def release(self, marks):
+        self.released += marks
 
     def wait(self):
         self.known_until = float("inf")
@@ -201,3 +204,29 @@ def test_frames_go_to_the_program_s_own_display_at_the_interval(tmp_path):
         log.step()
     log.close()
     assert [frame.step for frame in shown] == [2, 4]
+
+
+def test_marks_are_given_back_once_and_never_while_the_next_step_needs_them(tmp_path):
+    clock = FakeClock()
+    log = quiet(tmp_path, clock=clock)
+    marks = [0.0, 0.001, 0.002]
+    log._step_start = marks[0]
+    log.log_spans([Span("a", marks[0], marks[1]), Span("b", marks[1], marks[2])])
+    clock.now = marks[2]
+    log.step()
+    log.close()
+    assert sorted(clock.released) == [0.0, 0.001]
+
+
+def test_a_full_disk_ends_the_log_and_not_the_run(tmp_path):
+    log = quiet(tmp_path, clock=FakeClock())
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    log._text.write_step = full
+    with pytest.warns(RuntimeWarning, match="the timing log ends here: No space left"):
+        log.step()
+    log.step()
+    log.close()
+    assert log.steps_done == 2

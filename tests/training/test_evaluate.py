@@ -9,34 +9,53 @@ from deblurkit.training.parts import assemble
 def test_the_scores_are_those_of_the_run_s_own_validation(tiny_config, Watcher):
     config = tiny_config()
     summary = run.train(config, observer=Watcher())
-    results = evaluate_checkpoint(config.log.save_dir, device="cpu", ablate_spikes=True)
+    results = evaluate_checkpoint(config.log.save_dir, device="cpu", warn=pytest.fail, ablate_spikes=True)
     assert results["restored"].score.psnr_db == summary.validation["psnr_db"]
     assert set(results) == {"restored", "spikes zeroed"}
 
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="found none"):
-        load_network(tmp_path)
+        load_network(tmp_path, warn=pytest.fail)
 
 
 def test_another_dataset_must_exist(tiny_config, tmp_path, Watcher):
     config = tiny_config()
     run.train(config, observer=Watcher())
     with pytest.raises(DataError, match="no such dataset folder"):
-        evaluate_checkpoint(config.log.save_dir, data=tmp_path / "none", device="cpu")
+        evaluate_checkpoint(config.log.save_dir, data=tmp_path / "none", device="cpu", warn=pytest.fail)
 
 
 def test_a_network_without_spikes_has_none_to_zero(tiny_config, Watcher):
     config = tiny_config("MODEL.USE_SPIKE=false")
     run.train(config, observer=Watcher())
     with pytest.raises(UsageError, match="trained without"):
-        evaluate_checkpoint(config.log.save_dir, device="cpu", ablate_spikes=True)
+        evaluate_checkpoint(config.log.save_dir, device="cpu", warn=pytest.fail, ablate_spikes=True)
 
 
 def test_the_network_has_the_weights_of_the_checkpoint(tiny_config, Watcher):
     config = tiny_config()
     run.train(config, observer=Watcher())
-    model, loaded = load_network(config.log.save_dir)
+    model, loaded = load_network(config.log.save_dir, warn=pytest.fail)
     fresh = assemble(config, message=lambda t: None, warn=lambda t: None).model
     assert loaded == config
     assert (model.state_dict()["frames_out.weight"] != fresh.state_dict()["frames_out.weight"]).any()
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(tiny_config, Watcher):
+    config = tiny_config("LOG.SAVE_EVERY_STEPS=2")
+    run.train(config, observer=Watcher())
+    (config.log.save_dir / "checkpoints" / "step_00000004.pt").write_bytes(b"x")
+    warnings = []
+    load_network(config.log.save_dir, warn=warnings.append)
+    assert len(warnings) == 1 and "trying the one before" in warnings[0]
+
+
+def test_a_configuration_of_another_version_is_a_clear_error(tiny_config, Watcher, monkeypatch):
+    config = tiny_config()
+    run.train(config, observer=Watcher())
+    monkeypatch.setattr(
+        "deblurkit.training.evaluate.load_newest", lambda folder, warn: {"config": {"FUTURE": 1}, "model": {}}
+    )
+    with pytest.raises(CheckpointError, match="another version of deblurkit.*FUTURE"):
+        load_network(config.log.save_dir, warn=pytest.fail)

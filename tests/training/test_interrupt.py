@@ -16,10 +16,11 @@ def test_the_first_signal_is_noted_and_the_handlers_come_back(number):
     assert signal.getsignal(number) is before
 
 
-def test_a_second_ctrl_c_interrupts_at_once():
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_interrupts_at_once(second):
     with pytest.raises(KeyboardInterrupt), StopRequest():
         os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), second)
         pytest.fail("not interrupted")
 
 

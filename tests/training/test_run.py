@@ -1,6 +1,9 @@
 import json
+import os
+import signal
 
 import pytest
+import torch
 import yaml
 
 from deblurkit.errors import CheckpointError, ConfigError, DataError, DeblurkitError
@@ -83,7 +86,87 @@ def test_a_resumed_run_says_what_was_changed(tiny_config, Watcher):
     changed = tiny_config("TRAIN.MAX_STEPS=6", "TRAIN.OPTIM.LR=0.5", "LOG.KEEP_CHECKPOINTS=9")
     summary = run.train(changed, observer=watcher, resume="auto")
     assert summary.steps == 6 and watcher.plan.first_step == 5
-    assert len(watcher.warnings) == 1 and "TRAIN.OPTIM.LR was 0.001" in watcher.warnings[0]
+    assert [text.split(" was ")[0] for text in watcher.warnings] == ["TRAIN.OPTIM.LR", "the schedule"]
+    before = config_of(changed, "config_until_step_00000004.yaml")["TRAIN"]["OPTIM"]["LR"]
+    assert (before, config_of(changed, "config.yaml")["TRAIN"]["OPTIM"]["LR"]) == (0.001, 0.5)
+
+
+def config_of(config, name):
+    return yaml.safe_load((config.log.save_dir / name).read_text())
+
+
+def test_an_order_of_batches_that_differs_is_said(tiny_config, Watcher):
+    run.train(tiny_config(), observer=Watcher())
+    watcher = Watcher()
+    run.train(
+        tiny_config("DATALOADER.DROP_LAST=false", "DATALOADER.VAL_WORKERS=1"), observer=watcher, resume="auto"
+    )
+    assert [text.split(" was ")[0] for text in watcher.warnings] == ["DATALOADER.DROP_LAST"]
+
+
+def test_an_earlier_checkpoint_does_not_displace_later_ones(tiny_config, Watcher):
+    config = tiny_config("LOG.SAVE_EVERY_STEPS=2")
+    run.train(config, observer=Watcher())
+    first = checkpoint.checkpoint_path(config.log.save_dir / "checkpoints", 2)
+    with pytest.raises(DeblurkitError, match="holds step_00000004.pt, which is later"):
+        run.train(config, observer=Watcher(), resume=str(first))
+    elsewhere = tiny_config(f"LOG.SAVE_DIR={config.log.save_dir.parent / 'other'}")
+    assert run.train(elsewhere, observer=Watcher(), resume=str(first)).steps == 4
+
+
+def test_a_config_file_of_the_user_s_own_is_not_overwritten(tiny_config, Watcher):
+    config = tiny_config()
+    config.log.save_dir.mkdir()
+    (config.log.save_dir / "config.yaml").write_text("# my notes\n")
+    with pytest.raises(DeblurkitError, match="was not written by a run"):
+        run.train(config, observer=Watcher())
+    assert (config.log.save_dir / "config.yaml").read_text() == "# my notes\n"
+
+
+def test_weights_that_are_no_numbers_are_not_saved_over_good_ones(tiny_config, Watcher, monkeypatch):
+    config = tiny_config("LOG.SAVE_EVERY_STEPS=2", "LOG.KEEP_CHECKPOINTS=1")
+    made, assemble = [], run.assemble
+    monkeypatch.setattr(
+        run, "assemble", lambda *args, **named: made.append(assemble(*args, **named)) or made[0]
+    )
+
+    class Breaks(Watcher):
+        def stepped(self, progress):
+            if progress.step == 4:
+                with torch.no_grad():
+                    made[0].model.frames_out.weight.fill_(float("nan"))
+
+    with pytest.raises(DeblurkitError, match="the weights became NaN"):
+        run.train(config, observer=Breaks())
+    (kept,) = checkpoint.checkpoints_in(config.log.save_dir / "checkpoints")
+    assert kept.name == "step_00000002.pt"
+
+
+def test_a_signal_in_the_last_validation_is_heeded(tiny_config, Watcher, monkeypatch):
+    config = tiny_config()
+    from deblurkit.training.parts import HeldOut
+
+    original = HeldOut.validate
+
+    def signalled(self, model, *, precision, progress, **named):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, model, precision=precision, progress=progress, **named)
+
+    monkeypatch.setattr(HeldOut, "validate", signalled)
+    with pytest.raises(InterruptedRun, match="stopped after step 4 of 4"):
+        run.train(config, observer=Watcher())
+    assert not (config.log.save_dir / "summary.json").exists()
+
+
+def test_frames_that_are_perfect_already_make_valid_json(tiny_config, Watcher, monkeypatch):
+    from deblurkit.training import validate
+
+    monkeypatch.setattr(validate.metrics, "psnr_db", lambda a, b: float("inf"))
+    config = tiny_config()
+    summary = run.train(config, observer=Watcher())
+    assert summary.validation["psnr_db"] is None
+    text = (config.log.save_dir / "summary.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["validation"]["psnr_db_blurry"] is None
 
 
 def test_resuming_with_nothing_there_starts_anew_and_a_named_file_must_exist(tiny_config, tmp_path, Watcher):
@@ -106,9 +189,6 @@ def test_a_stop_request_saves_the_step_and_says_how_to_go_on(tiny_config, monkey
 
     class StopAtThree(Watcher):
         def timed(self, timing):
-            import os
-            import signal
-
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(InterruptedRun, match="--resume auto") as caught:
@@ -119,8 +199,6 @@ def test_a_stop_request_saves_the_step_and_says_how_to_go_on(tiny_config, monkey
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(tiny_config, monkeypatch, Watcher):
-    import torch
-
     monkeypatch.setattr(run, "build_loss", lambda section: lambda r, s: r.sum() * torch.tensor(float("nan")))
     with pytest.raises(DeblurkitError, match=r"the loss became nan.*TRAIN\.OPTIM\.LR"):
         run.train(tiny_config(), observer=Watcher())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -159,12 +160,13 @@ def _loader(
 def _start_worker(worker: int) -> None:
     """One thread a worker, and stop signals left to the training process, which ends its workers itself.
 
-    Ctrl-C, `timeout` and Slurm signal the whole group: a worker that died of it would take the run along
-    before it has saved.
+    Ctrl-C and `timeout` signal the whole process group: a worker that died of it would take the run along
+    before it has saved, so each has a group of its own. SIGTERM still ends it, which is how Python ends the
+    workers that are left at exit.
     """
     import cv2
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -14,7 +14,7 @@ import yaml
 
 from deblurkit.config.schema import Config
 from deblurkit.errors import CheckpointError, DeblurkitError
-from deblurkit.files import write_image, write_text
+from deblurkit.files import check_writable, write_image, write_text
 from deblurkit.timing.clock import clock_for
 from deblurkit.timing.logger import TimingLogger, set_global_timing_logger
 from deblurkit.training import checkpoint
@@ -63,6 +63,7 @@ def train(
     for text in check_supported(config):
         observer.warning(text)
     state = _state_to_resume(config.log.save_dir, resume, observer.warning)
+    check_writable(config.log.save_dir / "config.yaml")  # before the data are opened or drawn
     parts = assemble(config, message=observer.message, warn=observer.warning)
     run = _Run(parts, observer, picture)
     if state is not None:

@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     # Threads of a compute library that spin while they wait starve whoever shares the cores with them: two
-    # trainings on two cores ran 7 to 50 times slower (benchmarks/shared_cpu.py). Read when torch is loaded.
+    # trainings on two cores ran several times slower (benchmarks/shared_cpu.py). Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(arguments))
 

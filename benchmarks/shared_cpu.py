@@ -1,6 +1,6 @@
 """What a training on a CPU loses to a second process, with OpenMP threads that spin and with ones that sleep.
 
-Usage: python benchmarks/shared_cpu.py [STEPS] [ROUNDS]
+Usage: python benchmarks/shared_cpu.py [STEPS, at least 20] [ROUNDS]
 
 Prints the seconds of a number of training steps, alone and beside another training, for OMP_WAIT_POLICY unset
 (the library's default, spinning) and PASSIVE (what `deblurkit` sets), alternating.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deblurkit.cli.options import ConfigFile, Json, Overrides, Preset
+from deblurkit.cli.options import ConfigFile, Json, Overrides, Preset, warn
 
 if TYPE_CHECKING:
     from deblurkit.config.schema import Config
@@ -26,7 +26,7 @@ def show(
     from deblurkit.render.config import as_json as to_json
     from deblurkit.render.config import config_as_yaml, presets_as_text
 
-    loaded = load_with_origins(preset, config, overrides or (), warn=_warn)
+    loaded = load_with_origins(preset, config, overrides or (), warn=warn)
     values = as_values(loaded.config)
     origins = {key: str(origin) for key, origin in loaded.origins.items()}
     presets: dict[str, list[str]] = {}
@@ -55,7 +55,7 @@ def validate(
     for file in files:
         problems[str(file)] = []
         try:
-            load_config(path=file, warn=_warn)
+            load_config(path=file, warn=warn)
         except ConfigError as error:
             problems[str(file)] = error.problems
     if as_json:
@@ -109,8 +109,4 @@ def _preset_or_file(name: str) -> Config:
     from deblurkit.config.presets import find_presets
 
     is_file = name not in find_presets() and (Path(name).suffix in (".yaml", ".yml") or Path(name).exists())
-    return load_config(path=Path(name), warn=_warn) if is_file else load_config(name, warn=_warn)
-
-
-def _warn(text: str) -> None:
-    typer.echo(f"deblurkit: warning: {text}", err=True)
+    return load_config(path=Path(name), warn=warn) if is_file else load_config(name, warn=warn)

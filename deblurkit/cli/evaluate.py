@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from deblurkit.cli.options import Json
+from deblurkit.cli.options import Json, warn
 
 
 def evaluate(
@@ -46,7 +46,7 @@ def evaluate(
             data=data,
             split=split,
             device=device,
-            warn=lambda text: typer.echo(f"deblurkit: warning: {text}", err=True),
+            warn=warn,
             ablate_spikes=ablate_spikes,
             progress=progress,
         )

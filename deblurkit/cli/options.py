@@ -22,3 +22,8 @@ Overrides = Annotated[
     typer.Option("--set", help="One key for this run, such as TRAIN.BATCH_SIZE=2; may be repeated."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error, where it does not mix with results."""
+    typer.echo(f"deblurkit: warning: {text}", err=True)

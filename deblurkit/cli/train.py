@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deblurkit.cli.options import ConfigFile, Json, Overrides, Preset
+from deblurkit.cli.options import ConfigFile, Json, Overrides, Preset, warn
 
 if TYPE_CHECKING:
     from deblurkit.config.schema import Config
@@ -65,9 +65,7 @@ def _configuration(
                 " `deblurkit config show` lists the presets"
             )
         path = own
-    config = load_config(
-        preset, path, overrides, warn=lambda text: typer.echo(f"deblurkit: warning: {text}", err=True)
-    )
+    config = load_config(preset, path, overrides, warn=warn)
     if output is None:
         return config
     return config.model_copy(update={"log": config.log.model_copy(update={"save_dir": output})})

@@ -204,8 +204,8 @@ class _Run:
     def _report(self, record: StepRecord, rate: _Rate, timing: TimingLogger, journal: Journal) -> None:
         loss = float(record.loss.item())  # waits for the device, so the rate below is of finished work
         self._require_finite(math.isfinite(loss), f"the loss became {loss}")
-        is_timed = self.config.log.enable_timing_log and timing.latest is not None
-        data_ms = timing.latest.milliseconds.get("data") if is_timed and timing.latest else None
+        latest = timing.latest if self.config.log.enable_timing_log else None
+        data_ms = latest.milliseconds.get("data") if latest is not None else None
         per_second = rate.since_last(self.samples)
         progress = Progress(
             record.step, self.parts.total_steps, loss, record.learning_rate, per_second, data_ms

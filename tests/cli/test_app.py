@@ -1,6 +1,7 @@
 """The public face of the command line: names, options, exit codes. A change here is a change for users."""
 
 import os
+import signal
 
 import pytest
 import typer
@@ -124,3 +125,14 @@ def test_a_bare_command_shows_its_help(capsys, arguments):
     assert run(arguments) == 2
     shown = capsys.readouterr()
     assert "Commands:" in shown.out + shown.err and "error" not in shown.err
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored(monkeypatch):
+    monkeypatch.setattr(app_module, "run", lambda arguments: 0)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit):
+            app_module.main([])
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

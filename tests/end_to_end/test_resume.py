@@ -34,6 +34,12 @@ def arguments(overrides):
     return [part for text in overrides for part in ("--set", text)]
 
 
+def kill_while_writing(overrides):
+    """Run until the second checkpoint is half written, and die of SIGKILL there."""
+    command = [sys.executable, "-c", KILLED_WHILE_WRITING, *RUN[3:], *arguments(overrides)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+
+
 def equal(a, b):
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
@@ -84,20 +90,7 @@ def test_ten_steps_kill_resume_ten_steps_are_twenty_steps(tiny_config, long_over
 
 def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_one_before(long_overrides, tmp_path):
     folder = tmp_path / "run"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            KILLED_WHILE_WRITING,
-            "train",
-            "--preset",
-            "quickstart",
-            *arguments(long_overrides),
-        ],
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL
+    kill_while_writing(long_overrides)
     (left,) = checkpoints_in(folder / "checkpoints")
     assert load_checkpoint(left)["step"] == 10
     assert [path.suffix for path in (folder / "checkpoints").glob(".*")] == [".partial"]
@@ -113,20 +106,7 @@ def test_a_killed_run_leaves_timing_files_that_can_be_read(long_overrides, tmp_p
     from deblurkit.analysis.readers import read_log
 
     overrides = [*long_overrides, "LOG.TIMING_FILE_INTERVAL=1"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            KILLED_WHILE_WRITING,
-            "train",
-            "--preset",
-            "quickstart",
-            *arguments(overrides),
-        ],
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL
+    kill_while_writing(overrides)
     for path in (tmp_path / "run" / "logs").glob("timing_*"):
         assert read_log(path).num_steps == 20
 

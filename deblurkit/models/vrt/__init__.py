@@ -1,0 +1,1 @@
+"""VRT, the Video Restoration Transformer (arXiv:2201.12288), and its spike branch."""

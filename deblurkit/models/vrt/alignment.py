@@ -1,0 +1,187 @@
+"""Parallel warping: neighbouring frames aligned by flow-guided deformable convolution."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deblurkit.models.vrt.flow import ClipFlows
+from deblurkit.models.vrt.warping import displaced, pixel_scale, warp
+
+TAPS = 9
+
+
+def deformable_conv(
+    x: Tensor, at: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, *, conv_groups: int
+) -> Tensor:
+    """Return a modulated deformable 3x3 convolution, Zhu et al., arXiv:1811.11168, sec. 3.2.
+
+    P frames, C channels in, E out, G deformable groups. All taps of a group are one `grid_sample`, and the
+    convolution is a matrix product over what was sampled.
+
+    Args:
+        x: (P, C, H, W).
+        at: (P, 2, G, 9, H, W), where each tap samples, x first, from -1 to 1 with aligned corners; zeros outside.
+        mask: (P, G, 9, H, W), what each sample is multiplied by.
+        weight: (E, C / conv_groups, 3, 3).
+        bias: (E,).
+        conv_groups: groups of the convolution.
+
+    Returns:
+        (P, H * W, E).
+    """
+    count, channels, height, width = x.shape
+    groups = at.shape[2]
+    grid = at.permute(0, 2, 3, 4, 5, 1).reshape(count * groups, TAPS * height, width, 2)
+    sampled = F.grid_sample(
+        x.reshape(count * groups, channels // groups, height, width),
+        grid,
+        mode="bilinear",
+        padding_mode="zeros",
+        align_corners=True,
+    )
+    sampled = sampled.view(count, groups, channels // groups, TAPS, height * width)
+    columns = sampled * mask.view(count, groups, 1, TAPS, height * width)
+    columns = columns.view(count, conv_groups, -1, height * width)  # (P, n, C / n * 9, H * W)
+    kernel = weight.view(conv_groups, weight.shape[0] // conv_groups, -1)
+    out = columns.transpose(2, 3).to(kernel.dtype) @ kernel.transpose(1, 2)  # (P, n, H * W, E / n)
+    return out.transpose(1, 2).flatten(2) + bias
+
+
+@functools.lru_cache(maxsize=32)
+def _tap_offsets(like: torch.dtype, device: torch.device) -> Tensor:
+    """Return where the taps of a 3x3 kernel lie, (2, 9), x first, row by row."""
+    axis = torch.arange(-1, 2, dtype=like, device=device)
+    rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+    return torch.stack([columns.flatten(), rows.flatten()])
+
+
+class FlowGuidedAlignment(nn.Module):
+    """Aligns the frames around each frame with it, Liang et al., arXiv:2201.12288, sec. 3.3.
+
+    B clips, D frames, C channels, n neighbours on each side, P = 2 * B * (D - 1) pairs of a target and its
+    neighbours: both directions are one batch.
+
+    Args:
+        dim: C.
+        neighbours: n.
+        groups: deformable groups G; each covers n * C / G channels of the neighbours.
+        radius: largest offset from where the flow points [pixels of the scale].
+    """
+
+    def __init__(self, dim: int, *, neighbours: int, groups: int, radius: float) -> None:
+        super().__init__()
+        self.neighbours, self.groups, self.radius = neighbours, groups, radius
+        self.weight = nn.Parameter(torch.empty(dim, dim, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        layers: list[nn.Module] = []
+        for width in ((1 + neighbours) * dim + 2 * neighbours, dim, dim):
+            layers += [nn.Conv2d(width, dim, 3, padding=1), nn.LeakyReLU(0.1)]
+        last = nn.Conv2d(dim, 27 * groups, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        self.conv_offset = nn.Sequential(*layers, last)
+
+    def forward(self, x: Tensor, flows: ClipFlows) -> tuple[Tensor, Tensor]:
+        """Return the clip aligned from the frames after and from those before: (B, D, H, W, C), twice.
+
+        Zero for the frame that has no neighbour on that side.
+        """
+        batch, depth, height, width, dim = x.shape
+        frames = x.permute(0, 1, 4, 2, 3).contiguous()  # (B, D, C, H, W)
+        near, moved = self._pairs(frames, flows)
+        target = torch.cat([frames[:, :-1], frames[:, 1:]]).flatten(0, 1)  # (P, C, H, W)
+        aligned = self._align(near, target, moved).view(2, batch, depth - 1, height, width, dim)
+        nothing = aligned.new_zeros(batch, 1, height, width, dim)
+        return torch.cat([aligned[0], nothing], dim=1), torch.cat([nothing, aligned[1]], dim=1)
+
+    def _pairs(self, frames: Tensor, flows: ClipFlows) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the neighbours (P, C, H, W) and the flows to them (P, 2, H, W), nearest first.
+
+        What lies outside the clip is zero, and so is the flow to it.
+        """
+        depth = frames.shape[1]
+        near, moved = [], []
+        for step in range(1, self.neighbours + 1):
+            beyond = step - 1
+            after = _pad_frames(frames[:, step:], after=min(beyond, depth - 1))
+            before = _pad_frames(frames[:, : max(0, depth - step)], before=min(beyond, depth - 1))
+            near.append(torch.cat([after, before]).flatten(0, 1))
+            backward = _pad_frames(flows.backward[beyond], after=min(beyond, depth - 1))
+            forward = _pad_frames(flows.forward[beyond], before=min(beyond, depth - 1))
+            moved.append(torch.cat([backward, forward]).flatten(0, 1))
+        return near, moved
+
+    def _align(self, near: list[Tensor], target: Tensor, flows: list[Tensor]) -> Tensor:
+        """Return the neighbours aligned with their targets, (P, H * W, C)."""
+        with torch.autocast(target.device.type, enabled=False):
+            warped = [warp(x.to(flow.dtype), flow) for x, flow in zip(near, flows, strict=True)]
+        guide = torch.cat([*warped, target.to(flows[0].dtype), *flows], dim=1)
+        raw = self._offsets(guide)
+        with torch.autocast(target.device.type, enabled=False):
+            raw = raw.to(flows[0].dtype)
+            return deformable_conv(
+                torch.cat(near, dim=1).to(raw.dtype),
+                self._positions(raw[:, : -TAPS * self.groups], flows),
+                raw[:, -TAPS * self.groups :].sigmoid().unflatten(1, (self.groups, TAPS)),
+                self.weight,
+                self.bias,
+                conv_groups=self.neighbours,
+            )
+
+    def _offsets(self, guide: Tensor) -> Tensor:
+        """Return the raw offsets and mask, (P, 2 + 1, G, 9, H, W) flat on channels, x before y.
+
+        The published weights run group, tap, (y, x): picking the rows of a small weight costs less than
+        moving what it makes.
+        """
+        order = _offset_order(self.groups, guide.device)
+        last = self.conv_offset[-1]
+        hidden = self.conv_offset[:-1](guide)
+        return F.conv2d(hidden, last.weight[order], last.bias[order], padding=1)
+
+    def _positions(self, raw: Tensor, flows: list[Tensor]) -> Tensor:
+        """Return where every tap samples, (P, 2, G, 9, H, W) from -1 to 1: flow, tap and bounded offset."""
+        height, width = raw.shape[-2:]
+        scale = pixel_scale(height, width, like=raw).view(2, 1, 1, 1, 1)
+        taps = _tap_offsets(raw.dtype, raw.device).view(2, 1, TAPS, 1, 1)
+        ends = [
+            (displaced(flow)[:, :, None, None] + taps) * scale - 1 for flow in flows
+        ]  # (P, 2, 1, 9, H, W)
+        offset = raw.tanh().unflatten(1, (2, self.groups, TAPS))
+        if self.neighbours == 1:
+            base = ends[0]
+        else:  # each neighbour's flow moves an equal share of all taps, in the order of groups and taps
+            every = torch.cat([end.expand(-1, -1, self.groups, -1, -1, -1) for end in ends], dim=2)
+            base = every.flatten(2, 3)[:, :, _flow_rows(self.groups, self.neighbours, raw.device)]
+            base = base.unflatten(2, (self.groups, TAPS))
+        return torch.addcmul(base, offset, self.radius * scale)
+
+
+def _pad_frames(frames: Tensor, *, before: int = 0, after: int = 0) -> Tensor:
+    """Add empty frames to (B, D, C, H, W)."""
+    if not before and not after:
+        return frames
+    return F.pad(frames, (0, 0, 0, 0, 0, 0, before, after))
+
+
+@functools.lru_cache(maxsize=32)
+def _offset_order(groups: int, device: torch.device) -> Tensor:
+    """Return the published channel of every offset in the order (x, y), group, tap, and of every mask."""
+    published = torch.arange(2 * groups * TAPS, device=device).view(groups, TAPS, 2)  # (y, x)
+    offsets = published.flip(2).permute(2, 0, 1).flatten()
+    masks = torch.arange(2 * groups * TAPS, 3 * groups * TAPS, device=device)
+    return torch.cat([offsets, masks])
+
+
+@functools.lru_cache(maxsize=32)
+def _flow_rows(groups: int, neighbours: int, device: torch.device) -> Tensor:
+    """Return the row of [neighbour, group, tap] that moves every group and tap, (G * 9,)."""
+    taps = groups * TAPS
+    at = torch.arange(taps, device=device)
+    return at * neighbours // taps * taps + at

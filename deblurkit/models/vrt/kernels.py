@@ -1,0 +1,317 @@
+"""Attention and gated activation with backward passes of their own: the same numbers, less time and memory.
+
+PyTorch's fused attention on a CPU gives a bias no gradient and falls back to one that keeps every attention
+matrix. The operators here run the fused kernel forward and, in the backward pass, make the matrices again a few
+windows at a time. They are custom operators, so that `torch.compile`, fake tensors and the FLOP counter see
+one node each. N windows, L tokens of a window, H heads, E channels of all heads, e = E / H.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LIVE_SCORES = 3_500_000  # attention scores made at a time in the backward pass: what caches hold
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def _split_heads(qkv: Tensor, heads: int) -> Tensor:
+    """View (N, L, 3E) as (3, N, H, L, e)."""
+    return qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype is torch.float64 else torch.float32
+
+
+@torch.library.custom_op("deblurkit::biased_attention", mutates_args=())
+def biased_attention(
+    qkv: Tensor, bias: Tensor, masks: Tensor, starts: list[int], heads: int
+) -> tuple[Tensor, Tensor]:
+    """Return softmax(q k' / sqrt(e) + bias + mask) v and the log of the softmax's denominator.
+
+    Args:
+        qkv: (N, L, 3E), the last axis running q/k/v, head, channel.
+        bias: (H, L, L), the same for all windows.
+        masks: (kinds, L, L), added to the bias of the windows of a kind.
+        starts: first window of every kind, and N.
+        heads: H.
+
+    Returns:
+        (N, L, E) and (N, H, L).
+    """
+    parts = []
+    for kind, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
+        query, key, value = _split_heads(qkv[start:stop], heads)
+        shifted = (bias + masks[kind]).to(qkv.dtype)
+        everywhere = shifted[None].expand(stop - start, *shifted.shape)
+        parts.append(_flash(query, key, value, 0.0, False, attn_mask=everywhere))
+    if len(parts) == 1:
+        return parts[0][0].transpose(1, 2).flatten(2), parts[0][1]
+    out = torch.cat([part[0].transpose(1, 2) for part in parts])  # (N, L, H, e)
+    return out.flatten(2), torch.cat([part[1] for part in parts])
+
+
+@biased_attention.register_fake
+def _(qkv: Tensor, bias: Tensor, masks: Tensor, starts: list[int], heads: int) -> tuple[Tensor, Tensor]:
+    windows, tokens, width = qkv.shape
+    out = qkv.new_empty(windows, tokens, width // 3)
+    return out, qkv.new_empty(windows, heads, tokens, dtype=_wide(qkv.dtype))
+
+
+@torch.library.custom_op("deblurkit::biased_attention_backward", mutates_args=())
+def biased_attention_backward(
+    grad: Tensor,
+    qkv: Tensor,
+    bias: Tensor,
+    masks: Tensor,
+    starts: list[int],
+    heads: int,
+    out: Tensor,
+    log_sum: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of qkv (N, L, 3E) and of the bias (H, L, L).
+
+    With P = exp(S - log_sum) and D the row sums of grad * out, the scores' gradient is P * (grad v' - D)
+    (Dao et al., arXiv:2205.14135, app. B.2), and the bias's is its sum over the windows. The subtractions ride
+    on the matrix products as one more channel.
+    """
+    dtype = _wide(qkv.dtype)
+    tokens, width = qkv.shape[1], qkv.shape[2] // 3
+    scale = (width // heads) ** -0.5
+    grad_qkv, grad_bias = torch.empty_like(qkv), torch.zeros_like(bias, dtype=dtype)
+    step = max(1, _LIVE_SCORES // (heads * tokens * tokens))
+    room = qkv.new_empty(2, min(step, qkv.shape[0]) * heads, tokens, tokens, dtype=dtype)
+    for kind, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
+        shifted = (bias + masks[kind]).to(dtype)
+        for first in range(start, stop, step):
+            windows = slice(first, min(first + step, stop))
+            _scores_backward(
+                _split_heads(qkv[windows].to(dtype), heads),
+                grad[windows].to(dtype).unflatten(-1, (heads, -1)).transpose(1, 2),
+                out[windows].to(dtype).unflatten(-1, (heads, -1)).transpose(1, 2),
+                log_sum[windows].unsqueeze(-1),
+                shifted,
+                scale=scale,
+                room=room,
+                grad_qkv=_split_heads(grad_qkv[windows], heads),
+                grad_bias=grad_bias,
+            )
+    return grad_qkv, grad_bias
+
+
+def _scores_backward(
+    qkv: Tensor,
+    grad: Tensor,
+    out: Tensor,
+    log_sum: Tensor,
+    bias: Tensor,
+    *,
+    scale: float,
+    room: Tensor,
+    grad_qkv: Tensor,
+    grad_bias: Tensor,
+) -> None:
+    """Fill ``grad_qkv`` (3, n, H, L, e) and add to ``grad_bias`` for n windows; ``room`` holds two of their scores."""
+    count = qkv.shape[1]
+    one = torch.ones_like(log_sum)
+    query = torch.cat([qkv[0] * scale, -log_sum], dim=-1).flatten(0, 1)  # (n * H, L, e + 1)
+    key = torch.cat([qkv[1], one], dim=-1).flatten(0, 1)
+    value = torch.cat([qkv[2], one], dim=-1).flatten(0, 1)
+    row_sums = (grad * out).sum(-1, keepdim=True)
+    grad_out = torch.cat([grad, -row_sums], dim=-1).flatten(0, 1)
+    weights, grad_scores = room[0, : len(query)], room[1, : len(query)]
+    torch.bmm(query, key.transpose(1, 2), out=weights)
+    weights.unflatten(0, (count, -1)).add_(bias)
+    weights.exp_()
+    grad_qkv[2] = torch.bmm(weights.transpose(1, 2), grad_out[..., :-1]).unflatten(0, (count, -1))
+    torch.bmm(grad_out, value.transpose(1, 2), out=grad_scores)
+    grad_scores.mul_(weights)
+    grad_bias += grad_scores.unflatten(0, (count, -1)).sum(0)
+    grad_qkv[0] = torch.bmm(grad_scores, key[..., :-1]).mul_(scale).unflatten(0, (count, -1))
+    grad_qkv[1] = torch.bmm(grad_scores.transpose(1, 2), query[..., :-1]).unflatten(0, (count, -1))
+
+
+@biased_attention_backward.register_fake
+def _(
+    grad: Tensor,
+    qkv: Tensor,
+    bias: Tensor,
+    masks: Tensor,
+    starts: list[int],
+    heads: int,
+    out: Tensor,
+    log_sum: Tensor,
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(qkv), torch.empty_like(bias, dtype=_wide(qkv.dtype))
+
+
+def _biased_setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    qkv, bias, masks, ctx.starts, ctx.heads = inputs
+    ctx.save_for_backward(qkv, bias, masks, *output)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _biased_backward(ctx, grad, _):  # type: ignore[no-untyped-def]
+    qkv, bias, masks, out, log_sum = ctx.saved_tensors
+    grad_qkv, grad_bias = biased_attention_backward(
+        grad, qkv, bias, masks, ctx.starts, ctx.heads, out, log_sum
+    )
+    return grad_qkv, grad_bias.to(bias.dtype), None, None, None
+
+
+biased_attention.register_autograd(_biased_backward, setup_context=_biased_setup)
+
+
+def _frames(qkv: Tensor, heads: int) -> Tensor:
+    """View (N, L, 3E), windows of two frames, as (3, 2, N, H, L/2, e)."""
+    return qkv.unflatten(1, (2, -1)).unflatten(-1, (3, heads, -1)).permute(3, 1, 0, 4, 2, 5)
+
+
+def _frame_mask(masks: Tensor, kind: int, like: Tensor) -> Tensor | None:
+    """Return the mask of a kind for the fused kernel, or None for the kind that hides nothing."""
+    if masks.shape[0] == 1:
+        return None
+    return masks[kind].to(like.dtype).expand(*like.shape[:-1], masks.shape[-1])
+
+
+@torch.library.custom_op("deblurkit::mutual_attention", mutates_args=())
+def mutual_attention(qkv: Tensor, masks: Tensor, starts: list[int], heads: int) -> tuple[Tensor, Tensor]:
+    """Return each frame as seen by the other's queries, and the logs of the softmax's denominators.
+
+    Args:
+        qkv: (N, L, 3E), windows of two frames, the last axis running q/k/v, head, channel.
+        masks: (kinds, L/2, L/2).
+        starts: first window of every kind, and N.
+        heads: H.
+
+    Returns:
+        (N, L, E) and (2, N, H, L/2).
+    """
+    windows, tokens, width = qkv.shape
+    out = qkv.new_empty(windows, 2, tokens // 2, heads, width // 3 // heads)
+    log_sum = qkv.new_empty(2, windows, heads, tokens // 2, dtype=_wide(qkv.dtype))
+    for kind, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
+        query, key, value = _frames(qkv[start:stop], heads)
+        for frame in (0, 1):
+            mask = _frame_mask(masks, kind, query[0])
+            seen, logs = _flash(query[1 - frame], key[frame], value[frame], 0.0, False, attn_mask=mask)
+            out[start:stop, frame] = seen.transpose(1, 2)
+            log_sum[frame, start:stop] = logs
+    return out.flatten(3).flatten(1, 2), log_sum
+
+
+@mutual_attention.register_fake
+def _(qkv: Tensor, masks: Tensor, starts: list[int], heads: int) -> tuple[Tensor, Tensor]:
+    windows, tokens, width = qkv.shape
+    log_sum = qkv.new_empty(2, windows, heads, tokens // 2, dtype=_wide(qkv.dtype))
+    return qkv.new_empty(windows, tokens, width // 3), log_sum
+
+
+@torch.library.custom_op("deblurkit::mutual_attention_backward", mutates_args=())
+def mutual_attention_backward(
+    grad: Tensor, qkv: Tensor, masks: Tensor, starts: list[int], heads: int, out: Tensor, log_sum: Tensor
+) -> Tensor:
+    """Return the gradient of qkv, (N, L, 3E)."""
+    grad_qkv = torch.empty_like(qkv)
+    for kind, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
+        query, key, value = _frames(qkv[start:stop], heads)
+        grads = _frames(grad_qkv[start:stop], heads)
+        seen = out[start:stop].unflatten(1, (2, -1)).unflatten(-1, (heads, -1)).permute(1, 0, 3, 2, 4)
+        incoming = grad[start:stop].unflatten(1, (2, -1)).unflatten(-1, (heads, -1)).permute(1, 0, 3, 2, 4)
+        for frame in (0, 1):
+            grads[0, 1 - frame], grads[1, frame], grads[2, frame] = _flash_backward(
+                incoming[frame],
+                query[1 - frame],
+                key[frame],
+                value[frame],
+                seen[frame],
+                log_sum[frame, start:stop],
+                0.0,
+                False,
+                attn_mask=_frame_mask(masks, kind, query[0]),
+            )
+    return grad_qkv
+
+
+@mutual_attention_backward.register_fake
+def _(
+    grad: Tensor, qkv: Tensor, masks: Tensor, starts: list[int], heads: int, out: Tensor, log_sum: Tensor
+) -> Tensor:
+    return torch.empty_like(qkv)
+
+
+def _mutual_setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    qkv, masks, ctx.starts, ctx.heads = inputs
+    ctx.save_for_backward(qkv, masks, *output)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _mutual_backward(ctx, grad, _):  # type: ignore[no-untyped-def]
+    qkv, masks, out, log_sum = ctx.saved_tensors
+    grad_qkv = mutual_attention_backward(grad, qkv, masks, ctx.starts, ctx.heads, out, log_sum)
+    return grad_qkv, None, None, None
+
+
+mutual_attention.register_autograd(_mutual_backward, setup_context=_mutual_setup)
+
+
+class _GatedGelu(torch.autograd.Function):
+    """GELU(a) * b that keeps a and b and makes GELU(a) again."""
+
+    @staticmethod
+    def forward(ctx, both: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(both)
+        first, second = both.chunk(2, dim=-1)
+        return F.gelu(first).mul_(second)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        (both,) = ctx.saved_tensors
+        first, second = both.chunk(2, dim=-1)
+        grads = torch.empty_like(both)
+        to_first, to_second = grads.chunk(2, dim=-1)
+        torch.mul(grad, F.gelu(first), out=to_second)
+        torch.ops.aten.gelu_backward.grad_input(grad * second, first, grad_input=to_first)
+        return grads
+
+
+def gated_gelu(both: Tensor) -> Tensor:
+    """Return GELU(a) * b of [a, b] on the last axis: (..., 2C) -> (..., C), exact GELU."""
+    if torch.compiler.is_compiling():  # the compiler fuses and recomputes by itself
+        first, second = both.chunk(2, dim=-1)
+        return F.gelu(first) * second
+    gated: Tensor = _GatedGelu.apply(both)
+    return gated
+
+
+class _Rearrange(torch.autograd.Function):
+    """Rows picked by an index; the backward pass picks too, by the inverse, where PyTorch would scatter."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, index: Tensor, inverse: Tensor, empty: Tensor | None, full: Tensor | None):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(inverse, full)
+        picked = rows.index_select(0, index)
+        return picked if empty is None else picked.index_fill_(0, empty, 0.0)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
+        inverse, full = ctx.saved_tensors
+        picked = grad.index_select(0, inverse)
+        return picked if full is None else picked.index_fill_(0, full, 0.0), None, None, None, None
+
+
+def to_windows(tokens: Tensor, index: Tensor, inverse: Tensor, padding: Tensor | None) -> Tensor:
+    """Return the rows of (T, C) that stand in the windows, (N * L, C), zero at the places ``padding``."""
+    rows: Tensor = _Rearrange.apply(tokens, index, inverse, padding, None)
+    return rows
+
+
+def from_windows(rows: Tensor, index: Tensor, inverse: Tensor, padding: Tensor | None) -> Tensor:
+    """Undo `to_windows`: (N * L, C) -> (T, C)."""
+    tokens: Tensor = _Rearrange.apply(rows, inverse, index, None, padding)
+    return tokens

@@ -9,6 +9,9 @@ from deblurkit.config.sections import DataSection, ModelSection, TrainSection
 
 VRT_DEPTH_COUNTS = (8, 11, 13)  # 7 stages, and 1, 4 or 6 groups of the reconstruction stage
 VRT_SMALLEST_CROP = 40  # at 32 px the coarsest level of VRT's flow pyramid has no pixel
+VRT_COARSEST = 8  # stage 4 sees every eighth pixel, and there a window has to fit
+VRT_STAGES = 7  # before the groups of stage 8
+SPIKE_SCALES = 4  # VRT takes spikes in after stages 1 to 4
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,48 @@ def _for_vrt(data: DataSection, model: ModelSection) -> Iterator[Contradiction]:
             ("DATA.CLIP_LEN", "MODEL.ARCH"),
             f"expected at least 2 frames for MODEL.ARCH vrt, which aligns neighbours, got {data.clip_len}",
         )
+    window = model.window_size if isinstance(model.window_size, int) else max(model.window_size[1:])
+    key = "DATA.CROP_SIZE" if data.train_crop_size is None else "DATA.TRAIN_CROP_SIZE"
     if data.train_crop < VRT_SMALLEST_CROP:
-        key = "DATA.CROP_SIZE" if data.train_crop_size is None else "DATA.TRAIN_CROP_SIZE"
         yield Contradiction(
             (key, "MODEL.ARCH"),
             f"expected at least {VRT_SMALLEST_CROP} px for MODEL.ARCH vrt, whose flow pyramid has six levels,"
             f" got {data.train_crop}",
+        )
+    elif data.train_crop < VRT_COARSEST * window:
+        yield Contradiction(
+            (key, "MODEL.WINDOW_SIZE"),
+            f"expected at least {VRT_COARSEST * window} px, {VRT_COARSEST} times the window of {window},"
+            f" got {data.train_crop}",
+        )
+    yield from _vrt_sizes(model)
+
+
+def _vrt_sizes(model: ModelSection) -> Iterator[Contradiction]:
+    vrt = model.vrt
+    odd = [width for width in vrt.embed_dims if width % vrt.num_heads or width % 4]
+    if odd:
+        yield Contradiction(
+            ("MODEL.VRT.EMBED_DIMS", "MODEL.VRT.NUM_HEADS"),
+            f"expected multiples of 4 and of NUM_HEADS ({vrt.num_heads}), got {odd[0]}",
+        )
+    neighbours = vrt.pa_frames // 2
+    width, groups = vrt.embed_dims[0], vrt.deformable_groups
+    if width % neighbours or neighbours * width % groups or 9 * groups % neighbours:
+        yield Contradiction(
+            ("MODEL.VRT.DEFORMABLE_GROUPS", "MODEL.VRT.PA_FRAMES", "MODEL.VRT.EMBED_DIMS"),
+            f"expected a divisor of the {neighbours} x {width} channels that are aligned, got {groups}",
+        )
+    last = len(model.vrt_depths) - 1
+    outside = [index for index in vrt.indep_reconsts or () if not VRT_STAGES <= index <= last]
+    if outside:
+        yield Contradiction(
+            ("MODEL.VRT.INDEP_RECONSTS", "MODEL.VRT_DEPTHS"),
+            f"expected indices of stage 8's groups, {VRT_STAGES} to {last}, got {outside[0]}",
+        )
+    if model.use_spike and model.layers != SPIKE_SCALES:
+        yield Contradiction(
+            ("MODEL.LAYERS", "MODEL.USE_SPIKE"),
+            f"expected {SPIKE_SCALES} for MODEL.ARCH vrt, which takes spikes in after stages 1 to"
+            f" {SPIKE_SCALES}, got {model.layers}",
         )

@@ -97,13 +97,34 @@ class DataSection(Section):
         return values
 
 
-class VrtSection(Section):
-    """MODEL.VRT: what the VRT backbone recomputes in the backward pass instead of keeping it."""
+StageFlags = Flag | Annotated[tuple[Flag, ...], Field(min_length=8, max_length=8)]
 
-    use_checkpoint_attn: Flag = Field(
-        True, description="Recompute attention; most of the activation memory is there."
+
+class VrtSection(Section):
+    """MODEL.VRT: sizes of the VRT backbone, and what it recomputes in the backward pass."""
+
+    use_checkpoint_attn: StageFlags = Field(
+        True, description="Recompute attention instead of keeping it; one flag, or one for each of 8 stages."
     )
-    use_checkpoint_ffn: Flag = Field(True, description="Recompute the feed-forward layers as well.")
+    use_checkpoint_ffn: StageFlags = Field(
+        True, description="Recompute the feed-forward layers as well; one flag, or one for each of 8 stages."
+    )
+    embed_dims: tuple[Count, Count] = Field(
+        (96, 120), description="Channels of stages 1 to 7, and of stage 8; the published weights have these."
+    )
+    num_heads: Count = Field(6, description="Attention heads; a divisor of both EMBED_DIMS.")
+    pa_frames: Literal[2, 4, 6] = Field(
+        2, description="Frames aligned with each frame, both sides together; 2 in the deblurring weights."
+    )
+    deformable_groups: Count = Field(16, description="Groups of the deformable alignment.")
+    indep_reconsts: tuple[CountOrZero, ...] | None = Field(
+        None,
+        description="Indices into VRT_DEPTHS of the groups of stage 8 that look at single frames;"
+        " null: the last two where there are four or more, as published.",
+    )
+    drop_path_rate: Annotated[float, Field(strict=True, ge=0, lt=1)] = Field(
+        0.2, description="Probability at which training skips the last block's branches; it rises from 0."
+    )
 
 
 class AttentionSection(Section):
@@ -158,6 +179,14 @@ class ModelSection(Section):
         default_factory=SpikeTsaSection, description="Attention over time among spike features."
     )
     fuse: FuseSection = Field(default_factory=FuseSection, description="Fusion of spikes into frames.")
+    pretrained: FilePath | None = Field(
+        None, description="Published VRT weights (.pth or .safetensors) that a new run starts from."
+    )
+    freeze_flow_steps: CountOrZero = Field(
+        0,
+        description="Steps in which optical flow and alignment keep their weights; VRT took 20000 from a"
+        " trained SpyNet. 0: never, as an untrained flow has to learn.",
+    )
 
 
 class DataLoaderSection(Section):
@@ -194,6 +223,10 @@ class OptimSection(Section):
     lr: Annotated[Positive, Field(le=1)] = Field(2e-4, description="Peak learning rate.")
     betas: tuple[Decay, Decay] = Field((0.9, 0.99), description="Decay of Adam's two moments.")
     weight_decay: NotNegative = Field(1e-4, description="Decoupled weight decay; norms and biases have none.")
+    flow_lr_factor: Annotated[Positive, Field(le=1)] = Field(
+        0.125, description="Rate of optical flow and alignment (SpyNet, deformable), as a share of LR."
+    )
+    spike_lr_factor: Positive = Field(1.0, description="Rate of VRT's spike branch, as a share of LR.")
     lr_scaling: Literal["none", "linear"] = Field(
         "none", description="linear multiplies LR by effective batch / BASE_BATCH_SIZE."
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
+
+from deblurkit.models.parts import part_of
 
 if TYPE_CHECKING:
     from deblurkit.config.sections import OptimSection, SchedSection
@@ -64,14 +66,13 @@ def build_optimizer(
 ) -> Optimizer:
     """Return AdamW over ``model``, without weight decay for norms and biases.
 
+    Flow and alignment, and the spike branch, have groups of their own, whose ``lr_factor`` the step loop
+    multiplies the learning rate by.
+
     ``adamw8bit`` keeps its states in 8 bits (bitsandbytes); where that package is missing, AdamW takes its
     place and ``warn`` is told.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": section.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = _parameter_groups(section, model)
     if section.type == "adamw8bit":
         try:
             from bitsandbytes.optim import AdamW8bit
@@ -81,3 +82,19 @@ def build_optimizer(
             optimizer: Optimizer = AdamW8bit(groups, lr=section.lr, betas=section.betas)
             return optimizer
     return torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, fused=device.type == "cuda")
+
+
+def _parameter_groups(section: OptimSection, model: nn.Module) -> list[dict[str, Any]]:
+    """Return a group for each part and for matrices and vectors in it, as far as there are any."""
+    factors = {"flow": section.flow_lr_factor, "spikes": section.spike_lr_factor, "rest": 1.0}
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault((part_of(name), parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": section.weight_decay if decays else 0.0,
+            "lr_factor": factors[part],
+        }
+        for (part, decays), parameters in sorted(groups.items(), reverse=True, key=lambda item: item[0])
+    ]

@@ -27,7 +27,8 @@ from deblurkit.data.synthetic import make_synthetic
 from deblurkit.data.unified import Sequence, UnifiedDataset, open_dataset
 from deblurkit.data.workers import WorkerPlan, available_cpus, plan_workers
 from deblurkit.errors import DataError, DeblurkitError
-from deblurkit.models.registry import build_model
+from deblurkit.models.pretrained import load_pretrained
+from deblurkit.models.registry import build_model, smallest_clip
 from deblurkit.training import metrics
 from deblurkit.training.losses import charbonnier
 from deblurkit.training.optim import Schedule, build_optimizer, build_schedule
@@ -127,8 +128,17 @@ class RunParts:
         return clear_errors(loader)
 
 
-def assemble(config: Config, *, message: Callable[[str], None], warn: Callable[[str], None]) -> RunParts:
+def assemble(
+    config: Config,
+    *,
+    message: Callable[[str], None],
+    warn: Callable[[str], None],
+    from_pretrained: bool = True,
+) -> RunParts:
     """Return the parts of a new run: data opened (or drawn), network initialised from SEED, optimiser fresh.
+
+    The network starts from MODEL.PRETRAINED if that is given; not so where ``from_pretrained`` is false, as a
+    checkpoint takes its place.
 
     Raises:
         DeblurkitError: where a part cannot be made as the configuration says.
@@ -144,7 +154,7 @@ def assemble(config: Config, *, message: Callable[[str], None], warn: Callable[[
         seed=config.seed,
     )
     held_out = HeldOut(
-        _evaluation_clips(dataset, config.data, split=config.data.val_split),
+        _evaluation_clips(dataset, config, split=config.data.val_split),
         batch_size=config.train.val_batch_size,
         num_workers=workers.val,
         prefetch_factor=config.dataloader.val_prefetch_factor,
@@ -152,7 +162,10 @@ def assemble(config: Config, *, message: Callable[[str], None], warn: Callable[[
     torch.manual_seed(config.seed)
     random.seed(config.seed)
     np.random.seed(config.seed)
-    model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins).to(device)
+    model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins)
+    if config.model.pretrained is not None and from_pretrained:
+        message(load_pretrained(model, config.model.pretrained).as_line())
+    model = model.to(device)
     batches = batches_per_epoch(
         len(clips), batch_size=config.train.batch_size, world_size=1, drop_last=config.dataloader.drop_last
     )
@@ -173,7 +186,7 @@ def assemble(config: Config, *, message: Callable[[str], None], warn: Callable[[
 def held_out_part(config: Config, *, split: Split | None = None) -> HeldOut:
     """Return the split that the configuration holds out, loaded as the TEST section says."""
     return HeldOut(
-        _evaluation_clips(open_dataset(config.data.root), config.data, split=split or config.data.val_split),
+        _evaluation_clips(open_dataset(config.data.root), config, split=split or config.data.val_split),
         batch_size=config.test.batch_size,
         num_workers=config.test.num_workers,
         prefetch_factor=config.dataloader.val_prefetch_factor,
@@ -233,15 +246,35 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def _evaluation_clips(dataset: UnifiedDataset, section: DataSection, *, split: Split) -> EvaluationClips:
+def _evaluation_clips(dataset: UnifiedDataset, config: Config, *, split: Split) -> EvaluationClips:
     if min(dataset.manifest.frame_shape) < metrics.WINDOW:
         raise DataError(
             f"{dataset.root}: frames of {dataset.manifest.frame_shape} cannot be scored;"
             f" SSIM needs sides of at least {metrics.WINDOW} pixels"
         )
+    sequences = sequences_of(dataset, split)
+    _check_restorable(dataset, sequences, smallest_clip(config.model))
     return EvaluationClips(
-        sequences_of(dataset, split), clip_length=section.clip_len, num_voxel_bins=section.num_voxel_bins
+        sequences, clip_length=config.data.clip_len, num_voxel_bins=config.data.num_voxel_bins
     )
+
+
+def _check_restorable(
+    dataset: UnifiedDataset, sequences: list[Sequence], least: tuple[int, int, int]
+) -> None:
+    """Raise a DataError if the network cannot restore a sequence of the dataset."""
+    frames, height, width = least
+    shape = dataset.manifest.frame_shape
+    if shape[0] < height or shape[1] < width:
+        raise DataError(
+            f"{dataset.root}: frames of {shape[0]} x {shape[1]} px are too small for MODEL.ARCH and"
+            f" MODEL.WINDOW_SIZE, which need {height} x {width}; take a smaller window or another network"
+        )
+    short = [sequence for sequence in sequences if sequence.num_frames < frames]
+    if short:
+        raise DataError(
+            f"{dataset.root}: {short[0].name} has {short[0].num_frames} frame, MODEL.ARCH needs {frames}"
+        )
 
 
 def _total_steps(section: TrainSection, *, batches_per_epoch: int) -> int:

@@ -18,6 +18,7 @@ from deblurkit.files import check_writable, write_image, write_text
 from deblurkit.timing.clock import clock_for
 from deblurkit.timing.logger import TimingLogger, set_global_timing_logger
 from deblurkit.training import checkpoint
+from deblurkit.training.freezing import FrozenFlow
 from deblurkit.training.interrupt import InterruptedRun, StopRequest
 from deblurkit.training.journal import Journal
 from deblurkit.training.observer import Observer, Progress, RunPlan
@@ -64,7 +65,7 @@ def train(
         observer.warning(text)
     state = _state_to_resume(config.log.save_dir, resume, observer.warning)
     check_writable(config.log.save_dir / "config.yaml")  # before the data are opened or drawn
-    parts = assemble(config, message=observer.message, warn=observer.warning)
+    parts = assemble(config, message=observer.message, warn=observer.warning, from_pretrained=state is None)
     run = _Run(parts, observer, picture)
     if state is not None:
         run.restore(state)
@@ -196,6 +197,7 @@ class _Run:
             steps=range(self.done_steps + 1, parts.total_steps + 1),
             accumulation=parts.accumulation,
             max_grad_norm=self.config.train.max_grad_norm,
+            module_at=FrozenFlow(parts.model, steps=self.config.model.freeze_flow_steps).module_at,
         )
 
     def _is_reported(self, step: int) -> bool:

@@ -65,6 +65,7 @@ def run_steps(
     steps: range,
     accumulation: int = 1,
     max_grad_norm: float = 0.0,
+    module_at: Callable[[int], nn.Module] | None = None,
 ) -> Iterator[StepRecord]:
     """Train ``model`` on ``batches`` and yield a record after each optimiser step.
 
@@ -79,18 +80,22 @@ def run_steps(
         steps: numbers of the steps to take.
         accumulation: micro-steps, one batch each, whose gradients are averaged into a step.
         max_grad_norm: total norm that gradients are clipped to; 0 for none.
+        module_at: what a step calls, where that is not ``model`` itself (`freezing.FrozenFlow`).
     """
     model.train()
     for step in steps:
         rate = learning_rate(step)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_factor", 1.0)
+        called = model if module_at is None else module_at(step)
         phases = PhaseMarks(clock)
         total, samples = torch.zeros((), device=precision.device), 0
         for _ in range(accumulation):
             batch = next(batches)
             phases.done("data")
-            total += _micro_step(model, batch, loss, precision, phases, share=1 / accumulation)
+            total += _micro_step(
+                called, batch, loss, precision, phases, share=1 / accumulation, spikes=takes_spikes(model)
+            )
             samples += batch.blurry.shape[0]
         precision.step(optimizer, model, max_grad_norm=max_grad_norm)
         phases.done("optimizer")
@@ -98,15 +103,22 @@ def run_steps(
 
 
 def _micro_step(
-    model: nn.Module, batch: Clip, loss: Loss, precision: Precision, phases: PhaseMarks, *, share: float
+    model: nn.Module,
+    batch: Clip,
+    loss: Loss,
+    precision: Precision,
+    phases: PhaseMarks,
+    *,
+    share: float,
+    spikes: bool,
 ) -> Tensor:
     """Add the gradients of one batch, weighted by ``share``, and return its part of the step's loss."""
-    blurry, spikes, sharp = to_device(batch, precision.device, spikes=takes_spikes(model))
+    blurry, voxels, sharp = to_device(batch, precision.device, spikes=spikes)
     phases.done("transfer")
     with precision.autocast():
-        restored = model(blurry, spikes)
+        restored = model(blurry, voxels)
     phases.done("forward")
-    part = loss(restored, sharp) * share
+    part = loss(restored.float(), sharp) * share
     phases.done("loss")
     precision.backward(part)
     phases.done("backward")

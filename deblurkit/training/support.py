@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deblurkit.errors import ConfigError
-from deblurkit.models.registry import check_architecture
 
 if TYPE_CHECKING:
     from deblurkit.config.schema import Config
@@ -17,7 +16,6 @@ def check_supported(config: Config) -> list[str]:
     Raises:
         ConfigError: for every setting that would make another run of it than was asked for.
     """
-    check_architecture(config.model)
     if config.loss.vgg_perceptual.weight > 0:
         raise ConfigError(
             [

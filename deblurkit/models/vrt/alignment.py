@@ -13,6 +13,7 @@ from deblurkit.models.vrt.flow import ClipFlows
 from deblurkit.models.vrt.warping import displaced, pixel_scale, warp
 
 TAPS = 9
+_LIVE_SAMPLES = 4_000_000  # what the taps see at a time on a CPU
 
 
 def deformable_conv(
@@ -25,7 +26,7 @@ def deformable_conv(
 
     Args:
         x: (P, C, H, W).
-        at: (P, 2, G, 9, H, W), where each tap samples, x first, from -1 to 1 with aligned corners; zeros outside.
+        at: (P, 2, G, 9, H, W), where each tap samples, x first, -1 to 1 with aligned corners; zeros outside.
         mask: (P, G, 9, H, W), what each sample is multiplied by.
         weight: (E, C / conv_groups, 3, 3).
         bias: (E,).
@@ -34,22 +35,70 @@ def deformable_conv(
     Returns:
         (P, H * W, E).
     """
+    kernel = weight.reshape(conv_groups, weight.shape[0] // conv_groups, -1).to(x.dtype)
+    if torch.compiler.is_compiling():
+        out = kernel @ _columns(x, at, mask, conv_groups)
+    else:
+        out = _DeformableProduct.apply(x, at, mask, kernel)  # (P, n, E / n, H * W)
+    return out.flatten(1, 2).transpose(1, 2) + bias
+
+
+def _columns(x: Tensor, at: Tensor, mask: Tensor, conv_groups: int) -> Tensor:
+    """Return what the taps of each pixel see, times the mask: (P, n, C / n * 9, H * W)."""
     count, channels, height, width = x.shape
     groups = at.shape[2]
-    grid = at.permute(0, 2, 3, 4, 5, 1).reshape(count * groups, TAPS * height, width, 2)
     sampled = F.grid_sample(
         x.reshape(count * groups, channels // groups, height, width),
-        grid,
+        at.permute(0, 2, 3, 4, 5, 1).reshape(count * groups, TAPS * height, width, 2),
         mode="bilinear",
         padding_mode="zeros",
         align_corners=True,
     )
     sampled = sampled.view(count, groups, channels // groups, TAPS, height * width)
-    columns = sampled * mask.view(count, groups, 1, TAPS, height * width)
-    columns = columns.view(count, conv_groups, -1, height * width)  # (P, n, C / n * 9, H * W)
-    kernel = weight.view(conv_groups, weight.shape[0] // conv_groups, -1)
-    out = columns.transpose(2, 3).to(kernel.dtype) @ kernel.transpose(1, 2)  # (P, n, H * W, E / n)
-    return out.transpose(1, 2).flatten(2) + bias
+    seen = sampled * mask.reshape(count, groups, 1, TAPS, height * width)
+    return seen.view(count, conv_groups, -1, height * width)
+
+
+class _DeformableProduct(torch.autograd.Function):
+    """The kernel (n, E / n, C / n * 9) times `_columns`, which are made again in the backward pass.
+
+    What the taps see is nine times the frames. It is made for as many frames at a time as a CPU's caches
+    hold, or for all of them at once on a GPU.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, at: Tensor, mask: Tensor, kernel: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(x, at, mask, kernel)
+        parts = _frames_at_a_time(x)
+        products = [
+            kernel @ _columns(frames, places, shares, kernel.shape[0])
+            for frames, places, shares in zip(x.split(parts), at.split(parts), mask.split(parts), strict=True)
+        ]
+        return products[0] if len(products) == 1 else torch.cat(products)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
+        x, at, mask, kernel = ctx.saved_tensors
+        grads = torch.empty_like(x), torch.empty_like(at), torch.empty_like(mask)
+        grad_kernel = torch.zeros_like(kernel)
+        step = _frames_at_a_time(x)
+        for start in range(0, len(x), step):
+            frames = slice(start, start + step)
+            with torch.enable_grad():
+                inputs = [tensor[frames].detach().requires_grad_() for tensor in (x, at, mask)]
+                columns = _columns(inputs[0], inputs[1], inputs[2], kernel.shape[0])
+            to_kernel = grad[frames] @ columns.detach().transpose(2, 3)
+            grad_kernel += to_kernel.sum(0)
+            to_columns = kernel.transpose(1, 2) @ grad[frames]
+            for whole, part in zip(grads, torch.autograd.grad(columns, inputs, to_columns), strict=True):
+                whole[frames] = part
+        return *grads, grad_kernel
+
+
+def _frames_at_a_time(x: Tensor) -> int:
+    if x.device.type != "cpu":
+        return len(x)
+    return max(1, _LIVE_SAMPLES // (TAPS * x[0].numel()))
 
 
 @functools.lru_cache(maxsize=32)
@@ -141,8 +190,9 @@ class FlowGuidedAlignment(nn.Module):
         moving what it makes.
         """
         order = _offset_order(self.groups, guide.device)
-        last = self.conv_offset[-1]
-        hidden = self.conv_offset[:-1](guide)
+        *layers, last = self.conv_offset
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        hidden = nn.Sequential(*layers)(guide)
         return F.conv2d(hidden, last.weight[order], last.bias[order], padding=1)
 
     def _positions(self, raw: Tensor, flows: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Window attention of VRT: self attention with a relative position bias, and mutual attention of two frames."""
+"""Window attention of VRT: in the window with a relative position bias, and between its two frames."""
 
 from __future__ import annotations
 
@@ -83,14 +83,17 @@ class WindowAttention(nn.Module):
         """Return the relative position bias of every pair, (H, L, L)."""
         rows = bias_rows(self.window, tokens=tokens, device=self.relative_position_bias_table.device)
         pairs = F.embedding(rows, self.relative_position_bias_table)
-        return pairs.t().reshape(self.num_heads, tokens, tokens)
+        return (
+            pairs.t().contiguous().view(self.num_heads, tokens, tokens)
+        )  # the kernels would copy each window's
 
 
 def stock_biased_attention(
     qkv: Tensor, bias: Tensor, masks: Tensor, starts: tuple[int, ...], heads: int
 ) -> Tensor:
-    """Return `kernels.biased_attention`'s first result by PyTorch's own operator; on a GPU its
-    memory-efficient kernel gives the bias a gradient.
+    """Return `kernels.biased_attention`'s first result by PyTorch's own operator.
+
+    On a GPU its memory-efficient kernel gives the bias a gradient.
     """
     parts = []
     for kind, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from deblurkit.models.vrt.attention import WindowAttention
-from deblurkit.models.vrt.kernels import gated_gelu
+from deblurkit.models.vrt.kernels import gated_projection
 from deblurkit.models.vrt.windows import Triple, window_layout
 
 
@@ -23,9 +24,10 @@ class GatedMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., dim) -> (..., out); both projections are one matrix product."""
-        weight = torch.cat([self.fc11.weight, self.fc12.weight])
-        bias = torch.cat([self.fc11.bias, self.fc12.bias])
-        return self.fc2(gated_gelu(F.linear(x, weight, bias)))
+        weights = torch.stack([self.fc11.weight, self.fc12.weight])
+        biases = torch.stack([self.fc11.bias, self.fc12.bias])
+        gated = gated_projection(x.flatten(0, -2), weights, biases)
+        return self.fc2(gated).unflatten(0, x.shape[:-1])
 
 
 class DropPath(nn.Module):
@@ -55,7 +57,7 @@ class Block(nn.Module):
         mutual: with attention between two frames beside that in the window.
         shifted: shift the windows by half of their size.
         drop_path: probability at which a clip skips a branch while training.
-        checkpoint_attention, checkpoint_mlp: make that branch again in the backward pass instead of keeping it.
+        checkpoint_attention, checkpoint_mlp: make that branch again in the backward pass.
     """
 
     def __init__(
@@ -82,16 +84,16 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, D, H, W, C) refined."""
         recompute = self.training and torch.is_grad_enabled()
-        if recompute and self.checkpoint_attention:
-            seen = _recomputed(self._attention, x)
-        else:
-            seen = self._attention(x)
-        x = x + self.drop_path(seen)
-        if recompute and self.checkpoint_mlp:
-            fed = _recomputed(self._mlp, x)
-        else:
-            fed = self._mlp(x)
-        return x + self.drop_path(fed)
+        attend = self._attention_again if recompute and self.checkpoint_attention else self._attention
+        x = x + self.drop_path(attend(x))
+        feed = self._mlp_again if recompute and self.checkpoint_mlp else self._mlp
+        return x + self.drop_path(feed(x))
+
+    def _attention_again(self, x: Tensor) -> Tensor:
+        return _recomputed(self._attention, x)
+
+    def _mlp_again(self, x: Tensor) -> Tensor:
+        return _recomputed(self._mlp, x)
 
     def _attention(self, x: Tensor) -> Tensor:
         batch, depth, height, width, _ = x.shape
@@ -105,7 +107,7 @@ class Block(nn.Module):
         return self.mlp(self.norm2(x))
 
 
-def _recomputed(branch: nn.Module, x: Tensor) -> Tensor:  # type: ignore[type-arg]
+def _recomputed(branch: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Run ``branch``, which draws no random numbers, and keep its input only."""
     result: Tensor = checkpoint(branch, x, use_reentrant=False, preserve_rng_state=False)
     return result

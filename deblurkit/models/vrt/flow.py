@@ -116,7 +116,7 @@ def clip_flows(spynet: nn.Module, clip: Tensor, *, reach: int) -> list[ClipFlows
 
 
 def _further(backward: Tensor, forward: Tensor, *, reach: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the flows over 1 to ``reach`` frames: each step adds the next flow, fetched where the last ends."""
+    """Return the flows over 1 to ``reach`` frames: each adds the next flow, fetched where the last ends."""
     backwards, forwards = [backward], [forward]
     for step in range(1, reach):
         last, count = backwards[-1][:, :-1], max(0, backward.shape[1] - step)

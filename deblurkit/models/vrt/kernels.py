@@ -1,9 +1,9 @@
 """Attention and gated activation with backward passes of their own: the same numbers, less time and memory.
 
 PyTorch's fused attention on a CPU gives a bias no gradient and falls back to one that keeps every attention
-matrix. The operators here run the fused kernel forward and, in the backward pass, make the matrices again a few
-windows at a time. They are custom operators, so that `torch.compile`, fake tensors and the FLOP counter see
-one node each. N windows, L tokens of a window, H heads, E channels of all heads, e = E / H.
+matrix. The operators here run the fused kernel forward and, in the backward pass, make the matrices again a
+few windows at a time. They are custom operators, so that `torch.compile`, fake tensors and the FLOP counter
+see one node each. N windows, L tokens of a window, H heads, E channels of all heads, e = E / H.
 """
 
 from __future__ import annotations
@@ -75,63 +75,64 @@ def biased_attention_backward(
     """Return the gradients of qkv (N, L, 3E) and of the bias (H, L, L).
 
     With P = exp(S - log_sum) and D the row sums of grad * out, the scores' gradient is P * (grad v' - D)
-    (Dao et al., arXiv:2205.14135, app. B.2), and the bias's is its sum over the windows. The subtractions ride
-    on the matrix products as one more channel.
+    (Dao et al., arXiv:2205.14135, app. B.2), and the bias's is its sum over the windows. The subtractions
+    ride on the matrix products as one more channel.
     """
-    dtype = _wide(qkv.dtype)
     tokens, width = qkv.shape[1], qkv.shape[2] // 3
     scale = (width // heads) ** -0.5
-    grad_qkv, grad_bias = torch.empty_like(qkv), torch.zeros_like(bias, dtype=dtype)
+    parts = _with_subtractions(grad, qkv, heads, out, log_sum, scale=scale)
     step = max(1, _LIVE_SCORES // (heads * tokens * tokens))
-    room = qkv.new_empty(2, min(step, qkv.shape[0]) * heads, tokens, tokens, dtype=dtype)
+    room = parts.new_empty(2, min(step, len(qkv)) * heads, tokens, tokens)
+    grad_qkv, grad_bias = torch.empty_like(qkv), torch.zeros_like(bias, dtype=parts.dtype)
+    to_qkv = _split_heads(grad_qkv, heads)
     for kind, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
-        shifted = (bias + masks[kind]).to(dtype)
+        shifted = (bias + masks[kind]).to(parts.dtype)
         for first in range(start, stop, step):
             windows = slice(first, min(first + step, stop))
-            _scores_backward(
-                _split_heads(qkv[windows].to(dtype), heads),
-                grad[windows].to(dtype).unflatten(-1, (heads, -1)).transpose(1, 2),
-                out[windows].to(dtype).unflatten(-1, (heads, -1)).transpose(1, 2),
-                log_sum[windows].unsqueeze(-1),
-                shifted,
-                scale=scale,
-                room=room,
-                grad_qkv=_split_heads(grad_qkv[windows], heads),
-                grad_bias=grad_bias,
-            )
+            grads = _scores_backward(parts[:, windows], shifted, room=room, grad_bias=grad_bias)
+            grads[0].mul_(scale)
+            for to, part in zip(to_qkv, grads, strict=True):
+                to[windows] = part
     return grad_qkv, grad_bias
 
 
+def _with_subtractions(
+    grad: Tensor, qkv: Tensor, heads: int, out: Tensor, log_sum: Tensor, *, scale: float
+) -> Tensor:
+    """Return [q, -log_sum], [k, 1], [v, 1] and [grad, -D] of each head: (4, N, H, L, e + 1)."""
+    query, key, value = _split_heads(qkv, heads)
+    incoming, seen = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (grad, out))
+    parts = query.new_empty(4, *query.shape[:-1], query.shape[-1] + 1, dtype=_wide(qkv.dtype))
+    for part, rows in zip(parts[..., :-1], (query, key, value, incoming), strict=True):
+        part.copy_(rows)
+    parts[0, ..., :-1].mul_(scale)
+    parts[1:3, ..., -1] = 1.0
+    torch.neg(log_sum, out=parts[0, ..., -1])
+    torch.sum(incoming.to(parts.dtype) * seen.to(parts.dtype), dim=-1, out=parts[3, ..., -1])
+    parts[3, ..., -1].neg_()
+    return parts
+
+
 def _scores_backward(
-    qkv: Tensor,
-    grad: Tensor,
-    out: Tensor,
-    log_sum: Tensor,
-    bias: Tensor,
-    *,
-    scale: float,
-    room: Tensor,
-    grad_qkv: Tensor,
-    grad_bias: Tensor,
-) -> None:
-    """Fill ``grad_qkv`` (3, n, H, L, e) and add to ``grad_bias`` for n windows; ``room`` holds two of their scores."""
-    count = qkv.shape[1]
-    one = torch.ones_like(log_sum)
-    query = torch.cat([qkv[0] * scale, -log_sum], dim=-1).flatten(0, 1)  # (n * H, L, e + 1)
-    key = torch.cat([qkv[1], one], dim=-1).flatten(0, 1)
-    value = torch.cat([qkv[2], one], dim=-1).flatten(0, 1)
-    row_sums = (grad * out).sum(-1, keepdim=True)
-    grad_out = torch.cat([grad, -row_sums], dim=-1).flatten(0, 1)
+    parts: Tensor, bias: Tensor, *, room: Tensor, grad_bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of q / scale, k and v, (n, H, L, e), and add to ``grad_bias``.
+
+    ``parts`` is (4, n, H, L, e + 1) as of `_with_subtractions`, ``room`` holds the scores of n windows twice.
+    """
+    count, heads = parts.shape[1:3]
+    query, key, value, incoming = parts.flatten(1, 2)  # each (n * H, L, e + 1)
     weights, grad_scores = room[0, : len(query)], room[1, : len(query)]
     torch.bmm(query, key.transpose(1, 2), out=weights)
-    weights.unflatten(0, (count, -1)).add_(bias)
+    weights.unflatten(0, (count, heads)).add_(bias)
     weights.exp_()
-    grad_qkv[2] = torch.bmm(weights.transpose(1, 2), grad_out[..., :-1]).unflatten(0, (count, -1))
-    torch.bmm(grad_out, value.transpose(1, 2), out=grad_scores)
+    grad_value = torch.bmm(weights.transpose(1, 2), incoming[..., :-1])
+    torch.bmm(incoming, value.transpose(1, 2), out=grad_scores)
     grad_scores.mul_(weights)
-    grad_bias += grad_scores.unflatten(0, (count, -1)).sum(0)
-    grad_qkv[0] = torch.bmm(grad_scores, key[..., :-1]).mul_(scale).unflatten(0, (count, -1))
-    grad_qkv[1] = torch.bmm(grad_scores.transpose(1, 2), query[..., :-1]).unflatten(0, (count, -1))
+    grad_bias += grad_scores.unflatten(0, (count, heads)).sum(0)
+    grad_query = torch.bmm(grad_scores, key[..., :-1])
+    grad_key = torch.bmm(grad_scores.transpose(1, 2), query[..., :-1])
+    return tuple(x.unflatten(0, (count, heads)) for x in (grad_query, grad_key, grad_value))
 
 
 @biased_attention_backward.register_fake
@@ -260,32 +261,38 @@ def _mutual_backward(ctx, grad, _):  # type: ignore[no-untyped-def]
 mutual_attention.register_autograd(_mutual_backward, setup_context=_mutual_setup)
 
 
-class _GatedGelu(torch.autograd.Function):
-    """GELU(a) * b that keeps a and b and makes GELU(a) again."""
+class _GatedProjection(torch.autograd.Function):
+    """GELU(x w1' + b1) * (x w2' + b2) that keeps the two projections and makes the rest again.
+
+    T rows. The two are one batched product, and each lies in memory by itself: GELU on every second half row is
+    several times slower.
+    """
 
     @staticmethod
-    def forward(ctx, both: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(both)
-        first, second = both.chunk(2, dim=-1)
-        return F.gelu(first).mul_(second)
+    def forward(ctx, x: Tensor, weights: Tensor, biases: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        both = torch.bmm(x.expand(2, *x.shape), weights.transpose(1, 2)).add_(biases[:, None])
+        ctx.save_for_backward(x, weights, both)
+        return F.gelu(both[0]).mul_(both[1])
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        (both,) = ctx.saved_tensors
-        first, second = both.chunk(2, dim=-1)
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
+        x, weights, both = ctx.saved_tensors
         grads = torch.empty_like(both)
-        to_first, to_second = grads.chunk(2, dim=-1)
-        torch.mul(grad, F.gelu(first), out=to_second)
-        torch.ops.aten.gelu_backward.grad_input(grad * second, first, grad_input=to_first)
-        return grads
+        torch.mul(grad, F.gelu(both[0]), out=grads[1])
+        torch.ops.aten.gelu_backward.grad_input(grad * both[1], both[0], grad_input=grads[0])
+        grad_x = torch.addmm(grads[0] @ weights[0], grads[1], weights[1])
+        return grad_x, torch.bmm(grads.transpose(1, 2), x.expand(2, *x.shape)), grads.sum(1)
 
 
-def gated_gelu(both: Tensor) -> Tensor:
-    """Return GELU(a) * b of [a, b] on the last axis: (..., 2C) -> (..., C), exact GELU."""
+def gated_projection(x: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+    """Return GELU(x w1' + b1) * (x w2' + b2), exact GELU: (T, C), (2, E, C), (2, E) -> (T, E)."""
+    if torch.is_autocast_enabled(x.device.type):
+        half = torch.get_autocast_dtype(x.device.type)
+        x, weights, biases = x.to(half), weights.to(half), biases.to(half)
     if torch.compiler.is_compiling():  # the compiler fuses and recomputes by itself
-        first, second = both.chunk(2, dim=-1)
+        first, second = torch.baddbmm(biases[:, None], x.expand(2, *x.shape), weights.transpose(1, 2))
         return F.gelu(first) * second
-    gated: Tensor = _GatedGelu.apply(both)
+    gated: Tensor = _GatedProjection.apply(x, weights, biases)
     return gated
 
 
@@ -293,7 +300,9 @@ class _Rearrange(torch.autograd.Function):
     """Rows picked by an index; the backward pass picks too, by the inverse, where PyTorch would scatter."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor, index: Tensor, inverse: Tensor, empty: Tensor | None, full: Tensor | None):  # type: ignore[no-untyped-def]
+    def forward(  # type: ignore[no-untyped-def]
+        ctx, rows: Tensor, index: Tensor, inverse: Tensor, empty: Tensor | None, full: Tensor | None
+    ):
         ctx.save_for_backward(inverse, full)
         picked = rows.index_select(0, index)
         return picked if empty is None else picked.index_fill_(0, empty, 0.0)

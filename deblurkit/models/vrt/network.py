@@ -60,11 +60,11 @@ class VRT(nn.Module):
         use_checkpoint_ffn: bool | Sequence[bool] = False,
     ) -> None:
         super().__init__()
-        self.window = _window(window_size)
+        self.window = attention_window(window_size)
         _check_sizes(depths, embed_dims, num_heads, indep_reconsts)
         _check_alignment(embed_dims, pa_frames, deformable_groups)
         self.reach = pa_frames // 2
-        attention = _per_stage(use_checkpoint_attn, "use_checkpoint_attn")
+        attention = self.recomputed_attention = _per_stage(use_checkpoint_attn, "use_checkpoint_attn")
         mlp = _per_stage(use_checkpoint_ffn, "use_checkpoint_ffn")
         rates = _drop_paths(drop_path_rate, depths)
         self.conv_first = nn.Conv3d(27, embed_dims[0], (1, 3, 3), padding=(0, 1, 1))
@@ -115,32 +115,33 @@ class VRT(nn.Module):
             raise ValueError("this network takes no spikes, and got some")
         self._check_clip(blurry)
         height, width = blurry.shape[-2:]
-        padded = _pad_to_multiple(blurry)
-        return self._restore(padded)[..., :height, :width]
+        return self._restore(pad_to_multiple(blurry), spike_features=[])[..., :height, :width]
 
-    def _restore(self, clip: Tensor) -> Tensor:
-        """Restore a clip whose sides are multiples of 8."""
+    def _restore(self, clip: Tensor, *, spike_features: list[Tensor]) -> Tensor:
+        """Restore a clip of sides that divide by 8; stages 1 to 4 see the spike features of their scale."""
         with torch.autocast(clip.device.type, enabled=False):
             flows = clip_flows(self.spynet, clip.to(self.spynet.mean.dtype), reach=self.reach)
             near = _neighbours(clip, flows[0])
         features = self.conv_first(near.transpose(1, 2)).permute(0, 2, 3, 4, 1)  # (B, D, H, W, E)
-        deep = self.conv_after_body(self.norm(self._deep(features, flows)))
+        deep = self.conv_after_body(self.norm(self._deep(features, flows, spike_features)))
         features = (features + deep).permute(0, 4, 1, 2, 3)
         return self.conv_last(features).transpose(1, 2) + clip
 
-    def _deep(self, x: Tensor, flows: list[ClipFlows]) -> Tensor:
+    def _deep(self, x: Tensor, flows: list[ClipFlows], spike_features: list[Tensor]) -> Tensor:
         """Run the stages: (B, D, H, W, E) -> (B, D, H, W, E of the last group)."""
         skips = []
         for number in range(1, 5):
-            x = self._after_stage(number, self._stage(number)(x, flows[number - 1]))
+            x = self._stage(number)(x, flows[number - 1])
+            if spike_features:
+                x = self._fuse(number, x, spike_features)
             skips.append(x)
         for number, skip in zip((5, 6, 7), reversed(skips[:3]), strict=True):
             x = self._stage(number)(x, flows[7 - number]) + skip
         return self.stage8(x)
 
-    def _after_stage(self, number: int, x: Tensor) -> Tensor:
-        """Return the tokens of stage ``number``, 1 to 4, as the next stages see them."""
-        return x
+    def _fuse(self, number: int, x: Tensor, spike_features: list[Tensor]) -> Tensor:
+        """Return the tokens after stage ``number``, 1 to 4, with the spikes of their scale."""
+        raise NotImplementedError
 
     def _stage(self, number: int) -> nn.Module:
         return self.get_submodule(f"stage{number}")
@@ -149,13 +150,17 @@ class VRT(nn.Module):
         depth, height, width = clip.shape[1], *clip.shape[-2:]
         if depth < 2:
             raise ValueError(f"VRT aligns neighbouring frames: expected a clip of at least 2, got {depth}")
-        least_height = max(SMALLEST_SIDE, COARSEST * self.window[1])
-        least_width = max(SMALLEST_SIDE, COARSEST * self.window[2])
-        if height < least_height or width < least_width:
+        least = smallest_frame(self.window[1:])
+        if height < least[0] or width < least[1]:
             raise ValueError(
-                f"expected frames of at least {least_height} x {least_width} px for windows of"
-                f" {self.window[1]} x {self.window[2]} tokens at 1/{COARSEST} of the size, got {height} x {width}"
+                f"expected frames of at least {least[0]} x {least[1]} px for windows of"
+                f" {self.window[1]} x {self.window[2]} tokens at 1/{COARSEST} of it, got {height} x {width}"
             )
+
+
+def smallest_frame(window: tuple[int, int]) -> tuple[int, int]:
+    """Return the smallest height and width [px] for windows of so many rows and columns of tokens."""
+    return max(SMALLEST_SIDE, COARSEST * window[0]), max(SMALLEST_SIDE, COARSEST * window[1])
 
 
 def _neighbours(clip: Tensor, flows: ClipFlows) -> Tensor:
@@ -169,7 +174,8 @@ def _neighbours(clip: Tensor, flows: ClipFlows) -> Tensor:
     return torch.cat([clip, after, before], dim=2)
 
 
-def _pad_to_multiple(clip: Tensor) -> Tensor:
+def pad_to_multiple(clip: Tensor) -> Tensor:
+    """Repeat the last row and column of (B, D, C, H, W) until both sides divide by the coarsest scale."""
     bottom, right = -clip.shape[-2] % COARSEST, -clip.shape[-1] % COARSEST
     if not bottom and not right:
         return clip
@@ -177,8 +183,8 @@ def _pad_to_multiple(clip: Tensor) -> Tensor:
     return padded.unflatten(0, clip.shape[:2])
 
 
-def _window(size: int | Sequence[int]) -> Triple:
-    """Return the window as frames, rows, columns."""
+def attention_window(size: int | Sequence[int]) -> Triple:
+    """Return the window as frames, rows, columns; an integer n means (6, n, n)."""
     if isinstance(size, int):
         return 6, size, size
     if len(size) != 3:
@@ -193,7 +199,9 @@ def _check_sizes(
         raise ValueError(f"depths: expected 7 stages and a group of stage 8 or more, got {len(depths)}")
     for name, values in (("embed_dims", embed_dims), ("num_heads", num_heads)):
         if len(values) != len(depths):
-            raise ValueError(f"{name}: expected {len(depths)} values, one for each of depths, got {len(values)}")
+            raise ValueError(
+                f"{name}: expected {len(depths)} values, one for each of depths, got {len(values)}"
+            )
     for dim, heads in zip(embed_dims, num_heads, strict=True):
         if dim % heads or dim % 4:
             raise ValueError(f"embed_dims: expected multiples of 4 and of the {heads} heads, got {dim}")
@@ -225,7 +233,9 @@ def _per_stage(flags: bool | Sequence[bool], name: str) -> list[bool]:
     if isinstance(flags, bool):
         return [flags] * (FINE_STAGE + 1)
     if len(flags) != FINE_STAGE + 1:
-        raise ValueError(f"{name}: expected one flag or {FINE_STAGE + 1}, one for each stage, got {len(flags)}")
+        raise ValueError(
+            f"{name}: expected one flag or {FINE_STAGE + 1}, one for each stage, got {len(flags)}"
+        )
     return list(flags)
 
 

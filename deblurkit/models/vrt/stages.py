@@ -1,4 +1,4 @@
-"""The stages of VRT: seven that attend and align at their scale, and groups that reconstruct at the finest."""
+"""The stages of VRT: seven that attend and align at their scale, and groups at the finest."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Stage(nn.Module):
 
 
 def _entry_layers(entry: Entry, *, dim_in: int, dim: int) -> nn.Sequential:
-    """Return LayerNorm and, at a change of scale, a Linear; child 0 stands where the published one reshapes."""
+    """Return LayerNorm and, at a change of scale, a Linear; child 0 is where the published one reshapes."""
     if entry == "same":
         return nn.Sequential(nn.Identity(), nn.LayerNorm(dim_in))
     width = dim_in * 4 if entry == "down" else dim_in // 4

@@ -11,7 +11,9 @@ from torch import Tensor
 
 Triple = tuple[int, int, int]
 
-MASKED = -100.0  # added to the score of tokens that the cyclic shift has brought together
+# Added to the score of tokens that the cyclic shift has brought together. The published network adds -100,
+# whose exponential is a denormal number in float32: equal to this to 43 digits, and many times slower.
+MASKED = -math.inf
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def _kinds(
     order = torch.arange(len(kind), device="cpu") if keep_order else kind.argsort(stable=True)
     runs, counts = kind[order].unique_consecutive(return_counts=True)
     ends = torch.cat([torch.zeros(1, dtype=torch.long, device="cpu"), counts.cumsum(0)]) * batch
-    masks = patterns[runs].view(-1, *different.shape[1:]).float() * MASKED
+    hidden = patterns[runs].view(-1, *different.shape[1:])
+    masks = torch.zeros(hidden.shape, device="cpu").masked_fill_(hidden, MASKED)
     return order, tuple(ends.tolist()), masks
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deblurkit.errors import CheckpointError
+from deblurkit.models.parts import part_of
 
-SPIKE_BRANCH = ("spike_encoder.", "spike_attention.", "fusion.")
 CONTAINERS = ("params_ema", "params", "state_dict", "model")
 # Made from the sizes of the network, so that a file may leave them out.
 COMPUTED = re.compile(r"(^|\.)(relative_position_index|position_bias|spynet\.mean|spynet\.std)$")
+_BLOCK = re.compile(
+    r"(?P<stage>stage[1-7]\.(?=residual_group)|stage8\.(?!0\.)\d+\.)(residual_group[12]?\.blocks\.(?P<block>\d+)\.|linear\.)"
+)
+_WINDOW, _WIDTH = "MODEL.WINDOW_SIZE", "MODEL.VRT.EMBED_DIMS"
+_SPIKE_SIZES = "DATA.NUM_VOXEL_BINS and MODEL.CHANNELS_PER_SCALE"
 _NAMED = 3
 
 Weights = dict[str, Tensor]
@@ -63,7 +69,7 @@ def load_pretrained(model: nn.Module, path: Path) -> PretrainedReport:
     _check_fit(own, saved, path)
     lacking = sorted(own.keys() - saved.keys())
     model.load_state_dict(_converted(saved, own, path), strict=False)
-    missing = tuple(key for key in lacking if key.startswith(SPIKE_BRANCH))
+    missing = tuple(key for key in lacking if part_of(key) == "spikes")
     return PretrainedReport(path=path, loaded=len(saved), missing=missing)
 
 
@@ -137,45 +143,105 @@ def _check_fit(own: Weights, saved: Weights, path: Path) -> None:
     lacking = [key for key in own if key not in saved and not _may_be_missing(key)]
     if shapes or unknown or lacking:
         found = [
-            *_listed(
-                "of other shapes than in the network", [_with_shapes(key, own, saved) for key in shapes]
-            ),
+            *_listed("of other sizes", [_with_sizes(key, own, saved) for key in shapes]),
             *_listed("unknown to the network", unknown),
-            *_listed("not in the file", lacking),
+            *_listed("missing from the file", lacking),
         ]
-        advice = _advice(shapes, unknown + lacking, own, saved)
+        advice = _suspects_of_sizes(shapes, own, saved) + _suspects_of_names(unknown, lacking, saved)
         raise CheckpointError(
-            f"{path}: expected weights of the network of the MODEL section; {'; '.join(found)}; {advice}"
+            f"{path}: expected the weights of the network in the MODEL section, got {'; '.join(found)};"
+            f" set {' and '.join(advice)} to what the file was trained with"
         )
-    other = [
-        key for key in saved if key.endswith("relative_position_index") and not _same(own[key], saved[key])
-    ]
-    if other:
-        raise CheckpointError(
-            f"{path}: {_first(other)}: numbers the tokens of a window otherwise than the network does;"
-            " set MODEL.WINDOW_SIZE to [frames, height, width] of the file"
-        )
+    _check_token_order(own, saved, path)
 
 
 def _may_be_missing(key: str) -> bool:
-    return key.startswith(SPIKE_BRANCH) or COMPUTED.search(key) is not None
+    return part_of(key) == "spikes" or COMPUTED.search(key) is not None
 
 
-def _same(own: Tensor, saved: Tensor) -> bool:
-    return torch.equal(own.cpu(), saved.to(own.dtype))
+def _check_token_order(own: Weights, saved: Weights, path: Path) -> None:
+    """Raise a CheckpointError if a window of as many tokens has other sides: only the numbers show it."""
+    for key in own.keys() & saved.keys():
+        if key.endswith("relative_position_index") and not torch.equal(own[key].cpu(), saved[key].long()):
+            raise CheckpointError(
+                f"{path}: expected {key} as MODEL.WINDOW_SIZE makes it, got that of a window with other sides;"
+                " set MODEL.WINDOW_SIZE to what the file was trained with"
+            )
 
 
-def _with_shapes(key: str, own: Weights, saved: Weights) -> str:
-    return f"{key} {tuple(saved[key].shape)} instead of {tuple(own[key].shape)}"
+def _suspects_of_sizes(keys: Sequence[str], own: Weights, saved: Weights) -> list[str]:
+    """Return the configuration keys that explain weights of other sizes; another width explains them all."""
+    found = list(dict.fromkeys(_suspect(key, own[key], saved[key]) for key in keys))
+    if _WIDTH in found:
+        return [_WIDTH]
+    if found == [_WINDOW] and all(key.startswith("stage8.") for key in keys):
+        return ["MODEL.VRT.INDEP_RECONSTS"]  # these groups have the same window, over one frame
+    return found
+
+
+def _suspect(key: str, own: Tensor, saved: Tensor) -> str:
+    """Return the configuration key that a weight's size comes from."""
+    name = key.rpartition("attn.")[2]
+    rows_differ = own.shape[:1] != saved.shape[:1]
+    if name == "relative_position_index" or (name == "relative_position_bias_table" and rows_differ):
+        return _WINDOW
+    if name == "position_bias" and own.shape[2:] == saved.shape[2:]:
+        return _WINDOW
+    if name == "relative_position_bias_table":
+        return "MODEL.VRT.NUM_HEADS"
+    if "conv_offset.0." in key and not rows_differ:
+        return "MODEL.VRT.PA_FRAMES"
+    if "conv_offset.6." in key and own.shape[1:] == saved.shape[1:]:
+        return "MODEL.VRT.DEFORMABLE_GROUPS"
+    return _SPIKE_SIZES if part_of(key) == "spikes" else _WIDTH
+
+
+def _suspects_of_names(unknown: Sequence[str], lacking: Sequence[str], saved: Weights) -> list[str]:
+    """Return the configuration keys that explain names on one side only."""
+    spikes = [key for key in unknown if part_of(key) == "spikes"]
+    others = [key for key in (*unknown, *lacking) if part_of(key) != "spikes"]
+    found = ["MODEL.USE_SPIKE"] if spikes else []
+    if others and all(_BLOCK.match(key) for key in others):
+        found.append(f"MODEL.VRT_DEPTHS ({_depths(saved)})")
+    elif others:
+        found.append("MODEL.ARCH")
+    return found
+
+
+def _depths(saved: Weights) -> list[int]:
+    """Return the blocks of each stage and of each group of stage 8 in a file."""
+    blocks = {found[0]: found["stage"] for key in saved if (found := _BLOCK.match(key)) and found["block"]}
+    return list(Counter(blocks[name] for name in sorted(blocks)).values())
+
+
+def _with_sizes(key: str, own: Weights, saved: Weights) -> str:
+    return f"{key} {tuple(saved[key].shape)} for {tuple(own[key].shape)}"
 
 
 def _listed(what: str, items: list[str]) -> list[str]:
     """Return a phrase with the first items, or nothing where there are none."""
-    return [f"{len(items)} {what}: {_first(items)}"] if items else []
+    return [f"{len(items)} {what} ({_first(items)})"] if items else []
 
 
-def _first(items: Iterable[str]) -> str:
+def _first(items: Sequence[str]) -> str:
     """Return up to three items and how many more there are."""
-    items = list(items)
     more = f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
     return ", ".join(items[:_NAMED]) + more
+
+
+def _converted(saved: Weights, own: Weights, path: Path) -> Weights:
+    """Return the weights in the types of the network: what cannot be converted fails before it is touched.
+
+    Raises:
+        CheckpointError: naming the tensor, if it is not a plain one.
+    """
+    converted = {}
+    for key, value in saved.items():
+        try:
+            converted[key] = torch.empty_like(own[key], device="cpu").copy_(value)
+        except (RuntimeError, NotImplementedError) as error:
+            raise CheckpointError(
+                f"{path}: expected {key} as a plain tensor, got {value.dtype} in {value.layout} on {value.device};"
+                " save it again as a dense tensor on the CPU"
+            ) from error
+    return converted

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deblurkit.models.vrt.constants import once_per_shape
 from deblurkit.models.vrt.flow import ClipFlows
+from deblurkit.models.vrt.half import in_float32
 from deblurkit.models.vrt.warping import displaced, pixel_scale, warp
 
 TAPS = 9
@@ -101,7 +102,7 @@ def _frames_at_a_time(x: Tensor) -> int:
     return max(1, _LIVE_SAMPLES // (TAPS * x[0].numel()))
 
 
-@functools.lru_cache(maxsize=32)
+@once_per_shape
 def _tap_offsets(like: torch.dtype, device: torch.device) -> Tensor:
     """Return where the taps of a 3x3 kernel lie, (2, 9), x first, row by row."""
     axis = torch.arange(-1, 2, dtype=like, device=device)
@@ -168,12 +169,13 @@ class FlowGuidedAlignment(nn.Module):
 
     def _align(self, near: list[Tensor], target: Tensor, flows: list[Tensor]) -> Tensor:
         """Return the neighbours aligned with their targets, (P, H * W, C)."""
-        with torch.autocast(target.device.type, enabled=False):
-            warped = [warp(x.to(flow.dtype), flow) for x, flow in zip(near, flows, strict=True)]
-        guide = torch.cat([*warped, target.to(flows[0].dtype), *flows], dim=1)
-        raw = self._offsets(guide)
-        with torch.autocast(target.device.type, enabled=False):
-            raw = raw.to(flows[0].dtype)
+        dtype = flows[0].dtype
+        with in_float32(target.device):
+            warped = [warp(x.to(dtype), flow) for x, flow in zip(near, flows, strict=True)]
+        *layers, last = self.conv_offset
+        hidden = nn.Sequential(*layers)(torch.cat([*warped, target.to(dtype), *flows], dim=1))
+        with in_float32(target.device):
+            raw = self._offsets(last, hidden.to(dtype))
             return deformable_conv(
                 torch.cat(near, dim=1).to(raw.dtype),
                 self._positions(raw[:, : -TAPS * self.groups], flows),
@@ -183,16 +185,14 @@ class FlowGuidedAlignment(nn.Module):
                 conv_groups=self.neighbours,
             )
 
-    def _offsets(self, guide: Tensor) -> Tensor:
+    def _offsets(self, last: nn.Module, hidden: Tensor) -> Tensor:
         """Return the raw offsets and mask, (P, 2 + 1, G, 9, H, W) flat on channels, x before y.
 
         The published weights run group, tap, (y, x): picking the rows of a small weight costs less than
         moving what it makes.
         """
-        order = _offset_order(self.groups, guide.device)
-        *layers, last = self.conv_offset
         assert isinstance(last, nn.Conv2d) and last.bias is not None
-        hidden = nn.Sequential(*layers)(guide)
+        order = _offset_order(self.groups, hidden.device)
         return F.conv2d(hidden, last.weight[order], last.bias[order], padding=1)
 
     def _positions(self, raw: Tensor, flows: list[Tensor]) -> Tensor:
@@ -220,7 +220,7 @@ def _pad_frames(frames: Tensor, *, before: int = 0, after: int = 0) -> Tensor:
     return F.pad(frames, (0, 0, 0, 0, 0, 0, before, after))
 
 
-@functools.lru_cache(maxsize=32)
+@once_per_shape
 def _offset_order(groups: int, device: torch.device) -> Tensor:
     """Return the published channel of every offset in the order (x, y), group, tap, and of every mask."""
     published = torch.arange(2 * groups * TAPS, device=device).view(groups, TAPS, 2)  # (y, x)
@@ -229,7 +229,7 @@ def _offset_order(groups: int, device: torch.device) -> Tensor:
     return torch.cat([offsets, masks])
 
 
-@functools.lru_cache(maxsize=32)
+@once_per_shape
 def _flow_rows(groups: int, neighbours: int, device: torch.device) -> Tensor:
     """Return the row of [neighbour, group, tap] that moves every group and tap, (G * 9,)."""
     taps = groups * TAPS

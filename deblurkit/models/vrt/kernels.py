@@ -264,8 +264,8 @@ mutual_attention.register_autograd(_mutual_backward, setup_context=_mutual_setup
 class _GatedProjection(torch.autograd.Function):
     """GELU(x w1' + b1) * (x w2' + b2) that keeps the two projections and makes the rest again.
 
-    T rows. The two are one batched product, and each lies in memory by itself: GELU on every second half row is
-    several times slower.
+    T rows. The two are one batched product, and each lies in memory by itself: GELU on every second half row
+    is several times slower.
     """
 
     @staticmethod

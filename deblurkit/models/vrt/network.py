@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblurkit.models.vrt.flow import SCALES, SMALLEST_SIDE, ClipFlows, SpyNet, clip_flows
+from deblurkit.models.vrt.half import in_float32, where_it_pays
 from deblurkit.models.vrt.stages import Entry, ReconstructionGroup, Stage
 from deblurkit.models.vrt.warping import warp_nearest4
 from deblurkit.models.vrt.windows import Triple
@@ -115,11 +116,12 @@ class VRT(nn.Module):
             raise ValueError("this network takes no spikes, and got some")
         self._check_clip(blurry)
         height, width = blurry.shape[-2:]
-        return self._restore(pad_to_multiple(blurry), spike_features=[])[..., :height, :width]
+        with where_it_pays(blurry.device):
+            return self._restore(pad_to_multiple(blurry), spike_features=[])[..., :height, :width]
 
     def _restore(self, clip: Tensor, *, spike_features: list[Tensor]) -> Tensor:
         """Restore a clip of sides that divide by 8; stages 1 to 4 see the spike features of their scale."""
-        with torch.autocast(clip.device.type, enabled=False):
+        with in_float32(clip.device):
             flows = clip_flows(self.spynet, clip.to(self.spynet.mean.dtype), reach=self.reach)
             near = _neighbours(clip, flows[0])
         features = self.conv_first(near.transpose(1, 2)).permute(0, 2, 3, 4, 1)  # (B, D, H, W, E)
@@ -207,7 +209,7 @@ def _check_sizes(
             raise ValueError(f"embed_dims: expected multiples of 4 and of the {heads} heads, got {dim}")
     if len(set(embed_dims[:FINE_STAGE])) > 1 or len(set(embed_dims[FINE_STAGE:])) > 1:
         raise ValueError(
-            "embed_dims: stages 1 to 7 are added to each other, and so are the groups of stage 8; expected one"
+            "embed_dims: stages 1 to 7 are added to each other, and so are stage 8's groups; expected one"
             f" width for each of the two, got {tuple(embed_dims)}"
         )
     outside = [i for i in indep_reconsts if not FINE_STAGE <= i < len(depths)]

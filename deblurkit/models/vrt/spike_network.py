@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from deblurkit.models.vrt.half import where_it_pays
 from deblurkit.models.vrt.network import VRT, pad_to_multiple
 from deblurkit.models.vrt.spikes import ChunkPlan, SpikeEncoder3D, SpikeTemporalSA, TemporalCrossAttn
 
@@ -74,13 +76,16 @@ class SpikeVRT(VRT):
         assert spikes is not None
         height, width = blurry.shape[-2:]
         padded = pad_to_multiple(blurry)
-        features = self.spike_encoder(
-            spikes, frame_size=(padded.shape[-2], padded.shape[-1]), covered=(height, width)
-        )
-        features = [
-            attention(feature) for attention, feature in zip(self.spike_attention, features, strict=True)
-        ]
-        return self._restore(padded, spike_features=features)[..., :height, :width]
+        with where_it_pays(blurry.device):
+            features = self._spike_features(spikes, padded=padded.shape[-2:], covered=(height, width))
+            return self._restore(padded, spike_features=features)[..., :height, :width]
+
+    def _spike_features(
+        self, spikes: Tensor, *, padded: torch.Size, covered: tuple[int, int]
+    ) -> list[Tensor]:
+        """Return the features of every scale, refined over time."""
+        encoded = self.spike_encoder(spikes, frame_size=(padded[0], padded[1]), covered=covered)
+        return [attend(features) for attend, features in zip(self.spike_attention, encoded, strict=True)]
 
     def _fuse(self, number: int, x: Tensor, spike_features: list[Tensor]) -> Tensor:
         return self.fusion[number - 1](x, spike_features[number - 1])

@@ -139,8 +139,8 @@ class SpikeEncoder3D(nn.Module):
         Args:
             voxels: (B, T, K, h, w), of any h and w; they see ``covered`` of the frame.
             frame_size: H, W, multiples of the coarsest scale.
-            covered: rows and columns of the frame from the top left that the spike camera saw; beyond them its
-                border is repeated.
+            covered: rows and columns of the frame, from the top left, that the spike camera saw; beyond them
+                its border is repeated.
         """
         x = self.embed(
             torch.log1p(voxels.to(self.embed.weight.dtype).clamp(min=0)).transpose(1, 2)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deblurkit.models.vrt.constants import once_per_shape
 
-@functools.lru_cache(maxsize=32)
+
+@once_per_shape
 def pixel_grid(height: int, width: int, *, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return the position of every pixel, (2, height, width), x first."""
     rows = torch.arange(height, device=device, dtype=dtype)

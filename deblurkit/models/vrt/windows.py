@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from deblurkit.models.vrt.constants import once_per_shape
 
 Triple = tuple[int, int, int]
 
@@ -53,7 +54,7 @@ def used_window(size: Triple, window: Triple, *, shifted: bool) -> tuple[Triple,
     return used, (shift[0], shift[1], shift[2])
 
 
-@functools.lru_cache(maxsize=64)
+@once_per_shape
 def window_layout(
     batch: int, size: Triple, window: Triple, *, shifted: bool, device: torch.device
 ) -> WindowLayout:
@@ -148,7 +149,7 @@ def relative_position_index(window: Triple) -> Tensor:
     return rows * (2 * ww - 1) + offset[2] + ww - 1
 
 
-@functools.lru_cache(maxsize=32)
+@once_per_shape
 def bias_rows(window: Triple, *, tokens: int, device: torch.device) -> Tensor:
     """Return the index of a shrunken window: the first ``tokens`` of the whole one's, (tokens * tokens,)."""
     with torch.device("cpu"):

@@ -1,0 +1,29 @@
+"""What depends on shapes alone is made once and shared by all blocks that need it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import torch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_KEPT = 64
+
+
+def once_per_shape(function: Callable[P, R]) -> Callable[P, R]:
+    """Return ``function`` with its last results kept, and taken as constants by `torch.compile`.
+
+    The arguments are shapes, numbers, dtypes and devices; nothing writes into a result.
+    """
+    kept = functools.lru_cache(maxsize=_KEPT)(function)
+
+    def lookup(*args: P.args, **kwargs: P.kwargs) -> R:
+        return kept(*args, **kwargs)  # type: ignore[arg-type]
+
+    lookup.__doc__, lookup.__name__ = function.__doc__, function.__name__
+    constant: Callable[P, R] = torch.compiler.assume_constant_result(lookup)
+    return constant

@@ -1,0 +1,35 @@
+"""Where 16-bit arithmetic pays, and what stays in 32 bits whatever the autocast."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deblurkit.models.vrt.constants import once_per_shape
+
+
+@once_per_shape
+def cpu_multiplies_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether the processor has bfloat16 products (AVX512-BF16, AMX, or those of ARM)."""
+    try:
+        return "bf16" in cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def where_it_pays(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return a context that turns autocast off on a CPU that would only imitate 16-bit products.
+
+    There a product in bfloat16 takes five times as long as one in float32, and float32 is no less exact.
+    """
+    if device.type != "cpu" or cpu_multiplies_bf16():
+        return contextlib.nullcontext()
+    return in_float32(device)
+
+
+def in_float32(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return a context without autocast: for flow, warps and offsets, where a rounding moves pixels."""
+    return torch.autocast(device.type, enabled=False)

@@ -131,7 +131,7 @@ def _vrt_sizes(model: ModelSection) -> Iterator[Contradiction]:
             ("MODEL.VRT.INDEP_RECONSTS", "MODEL.VRT_DEPTHS"),
             f"expected indices of stage 8's groups, {VRT_STAGES} to {last}, got {outside[0]}",
         )
-    if model.use_spike and model.layers != SPIKE_SCALES:
+    if model.use_spike and model.layers == len(model.channels_per_scale) != SPIKE_SCALES:
         yield Contradiction(
             ("MODEL.LAYERS", "MODEL.USE_SPIKE"),
             f"expected {SPIKE_SCALES} for MODEL.ARCH vrt, which takes spikes in after stages 1 to"

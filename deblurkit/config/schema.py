@@ -161,7 +161,7 @@ def _expectation(field: dict[str, Any]) -> str:
     if "const" in field:
         return str(field["const"])
     if "enum" in field:
-        return f"one of {', '.join(field['enum'])}"
+        return f"one of {', '.join(map(str, field['enum']))}"
     kind = field["type"]
     if kind in ("integer", "number"):
         return _number(field)

@@ -1,8 +1,9 @@
-"""Published weights: read without running anything, and put into a network that they fit, whole or not at all."""
+"""Published weights: read without running anything, put into a network that they fit, or not at all."""
 
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,8 @@ from deblurkit.models.parts import part_of
 CONTAINERS = ("params_ema", "params", "state_dict", "model")
 # Made from the sizes of the network, so that a file may leave them out.
 COMPUTED = re.compile(r"(^|\.)(relative_position_index|position_bias|spynet\.mean|spynet\.std)$")
-_BLOCK = re.compile(
-    r"(?P<stage>stage[1-7]\.(?=residual_group)|stage8\.(?!0\.)\d+\.)(residual_group[12]?\.blocks\.(?P<block>\d+)\.|linear\.)"
-)
+_BLOCK = re.compile(r"stage(\d)\.(?:(\d+)\.)?residual_group\d?\.blocks\.\d+\.")
+_GROUP_END = re.compile(r"stage8\.\d+\.linear\.")
 _WINDOW, _WIDTH = "MODEL.WINDOW_SIZE", "MODEL.VRT.EMBED_DIMS"
 _SPIKE_SIZES = "DATA.NUM_VOXEL_BINS and MODEL.CHANNELS_PER_SCALE"
 _NAMED = 3
@@ -67,9 +67,10 @@ def load_pretrained(model: nn.Module, path: Path) -> PretrainedReport:
     """
     saved, own = read_weights(path), model.state_dict()
     _check_fit(own, saved, path)
-    lacking = sorted(own.keys() - saved.keys())
-    model.load_state_dict(_converted(saved, own, path), strict=False)
-    missing = tuple(key for key in lacking if part_of(key) == "spikes")
+    weights = _converted(saved, own, path)
+    _check_token_order(own, weights, path)
+    model.load_state_dict(weights, strict=False)
+    missing = tuple(key for key in own if key not in saved and part_of(key) == "spikes")
     return PretrainedReport(path=path, loaded=len(saved), missing=missing)
 
 
@@ -107,7 +108,9 @@ def _read_torch_file(path: Path) -> object:
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"{damaged} does not match its checksum")
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an unusual pickle; what cannot be read is an error in any case
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def _what_is_wrong(error: Exception) -> str:
@@ -127,13 +130,9 @@ def _tensors_in(content: object) -> Weights:
     """Return the tensors by name of a state dict, or of the one that the content holds."""
     if not isinstance(content, Mapping):
         return {}
-    for name in CONTAINERS:
-        if isinstance(content.get(name), Mapping):
-            content = content[name]
-            break
-    return {
-        key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)
-    }
+    held = [content[name] for name in CONTAINERS if isinstance(content.get(name), Mapping)]
+    named = held[0] if held else content
+    return {key: value for key, value in named.items() if isinstance(key, str) and isinstance(value, Tensor)}
 
 
 def _check_fit(own: Weights, saved: Weights, path: Path) -> None:
@@ -150,30 +149,19 @@ def _check_fit(own: Weights, saved: Weights, path: Path) -> None:
         advice = _suspects_of_sizes(shapes, own, saved) + _suspects_of_names(unknown, lacking, saved)
         raise CheckpointError(
             f"{path}: expected the weights of the network in the MODEL section, got {'; '.join(found)};"
-            f" set {' and '.join(advice)} to what the file was trained with"
+            f" set {' and '.join(advice)} as in the file"
         )
-    _check_token_order(own, saved, path)
 
 
 def _may_be_missing(key: str) -> bool:
     return part_of(key) == "spikes" or COMPUTED.search(key) is not None
 
 
-def _check_token_order(own: Weights, saved: Weights, path: Path) -> None:
-    """Raise a CheckpointError if a window of as many tokens has other sides: only the numbers show it."""
-    for key in own.keys() & saved.keys():
-        if key.endswith("relative_position_index") and not torch.equal(own[key].cpu(), saved[key].long()):
-            raise CheckpointError(
-                f"{path}: expected {key} as MODEL.WINDOW_SIZE makes it, got that of a window with other sides;"
-                " set MODEL.WINDOW_SIZE to what the file was trained with"
-            )
-
-
 def _suspects_of_sizes(keys: Sequence[str], own: Weights, saved: Weights) -> list[str]:
     """Return the configuration keys that explain weights of other sizes; another width explains them all."""
     found = list(dict.fromkeys(_suspect(key, own[key], saved[key]) for key in keys))
     if _WIDTH in found:
-        return [_WIDTH]
+        return [_WIDTH if "conv_after_body.weight" in own else "MODEL.BASE_CHANNELS"]
     if found == [_WINDOW] and all(key.startswith("stage8.") for key in keys):
         return ["MODEL.VRT.INDEP_RECONSTS"]  # these groups have the same window, over one frame
     return found
@@ -201,17 +189,17 @@ def _suspects_of_names(unknown: Sequence[str], lacking: Sequence[str], saved: We
     spikes = [key for key in unknown if part_of(key) == "spikes"]
     others = [key for key in (*unknown, *lacking) if part_of(key) != "spikes"]
     found = ["MODEL.USE_SPIKE"] if spikes else []
-    if others and all(_BLOCK.match(key) for key in others):
-        found.append(f"MODEL.VRT_DEPTHS ({_depths(saved)})")
+    if others and all(_BLOCK.match(key) or _GROUP_END.match(key) for key in others):
+        found.append(f"MODEL.VRT_DEPTHS=[{','.join(map(str, _depths(saved)))}]")
     elif others:
         found.append("MODEL.ARCH")
     return found
 
 
 def _depths(saved: Weights) -> list[int]:
-    """Return the blocks of each stage and of each group of stage 8 in a file."""
-    blocks = {found[0]: found["stage"] for key in saved if (found := _BLOCK.match(key)) and found["block"]}
-    return list(Counter(blocks[name] for name in sorted(blocks)).values())
+    """Return the blocks of each stage, and of each group of stage 8, in a file."""
+    blocks = {found[0]: (int(found[1]), int(found[2] or 0)) for key in saved if (found := _BLOCK.match(key))}
+    return [count for _, count in sorted(Counter(blocks.values()).items())]
 
 
 def _with_sizes(key: str, own: Weights, saved: Weights) -> str:
@@ -230,7 +218,7 @@ def _first(items: Sequence[str]) -> str:
 
 
 def _converted(saved: Weights, own: Weights, path: Path) -> Weights:
-    """Return the weights in the types of the network: what cannot be converted fails before it is touched.
+    """Return the weights in the network's types; what cannot be converted fails while it is untouched.
 
     Raises:
         CheckpointError: naming the tensor, if it is not a plain one.
@@ -241,7 +229,17 @@ def _converted(saved: Weights, own: Weights, path: Path) -> Weights:
             converted[key] = torch.empty_like(own[key], device="cpu").copy_(value)
         except (RuntimeError, NotImplementedError) as error:
             raise CheckpointError(
-                f"{path}: expected {key} as a plain tensor, got {value.dtype} in {value.layout} on {value.device};"
-                " save it again as a dense tensor on the CPU"
+                f"{path}: expected {key} as a dense tensor, got {value.layout} on {value.device};"
+                " save it again as one on the CPU"
             ) from error
     return converted
+
+
+def _check_token_order(own: Weights, weights: Weights, path: Path) -> None:
+    """Raise a CheckpointError if a window of as many tokens has other sides: only the numbers show it."""
+    for key in (key for key in weights if key.endswith("relative_position_index")):
+        if not torch.equal(own[key].cpu(), weights[key]):
+            raise CheckpointError(
+                f"{path}: expected {key} of a window as in MODEL.WINDOW_SIZE, got one with other sides;"
+                f" set {_WINDOW} as in the file"
+            )

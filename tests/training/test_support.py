@@ -20,8 +20,3 @@ def test_training_on_the_held_out_split_is_said(tiny_config):
     assert warning.startswith("DATA.VAL_SPLIT: test is trained on too")
     (warning,) = check_supported(tiny_config("DATALOADER.PERSISTENT_WORKERS=false"))
     assert "one stream" in warning
-
-
-def test_a_network_that_is_not_built_is_refused_before_the_data_are_looked_for(tiny_config):
-    with pytest.raises(ConfigError, match="MODEL.ARCH: vrt is not built"):
-        check_supported(tiny_config("MODEL.ARCH=vrt", "DATA.CROP_SIZE=40", "DATA.ROOT=/no/such/folder"))

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from deblurkit.config.sections import DataSection
 from deblurkit.data.unified import open_dataset
 from deblurkit.training import metrics
 from deblurkit.training.parts import HeldOut, _evaluation_clips
@@ -25,9 +24,9 @@ class Echo(nn.Module):
 
 
 @pytest.fixture
-def held_out(dataset_root):
-    section = DataSection.model_validate({"ROOT": str(dataset_root), "CLIP_LEN": 2, "NUM_VOXEL_BINS": 4})
-    clips = _evaluation_clips(open_dataset(dataset_root), section, split="test")
+def held_out(dataset_root, tiny_config):
+    config = tiny_config("DATA.CLIP_LEN=2", "DATA.NUM_VOXEL_BINS=4")
+    clips = _evaluation_clips(open_dataset(dataset_root), config, split="test")
     return HeldOut(clips, batch_size=2, num_workers=0, prefetch_factor=2)
 
 

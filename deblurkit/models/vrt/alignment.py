@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from deblurkit.models.vrt.constants import once_per_shape
 from deblurkit.models.vrt.flow import ClipFlows
@@ -78,6 +79,7 @@ class _DeformableProduct(torch.autograd.Function):
         return products[0] if len(products) == 1 else torch.cat(products)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
         x, at, mask, kernel = ctx.saved_tensors
         grads = torch.empty_like(x), torch.empty_like(at), torch.empty_like(mask)

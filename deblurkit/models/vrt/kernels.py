@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _LIVE_SCORES = 3_500_000  # attention scores made at a time in the backward pass: what caches hold
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -86,7 +87,7 @@ def biased_attention_backward(
     grad_qkv, grad_bias = torch.empty_like(qkv), torch.zeros_like(bias, dtype=parts.dtype)
     to_qkv = _split_heads(grad_qkv, heads)
     for kind, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
-        shifted = (bias + masks[kind]).to(parts.dtype)
+        shifted = (bias + masks[kind]).to(qkv.dtype).to(parts.dtype)  # as the forward pass has rounded it
         for first in range(start, stop, step):
             windows = slice(first, min(first + step, stop))
             grads = _scores_backward(parts[:, windows], shifted, room=room, grad_bias=grad_bias)
@@ -153,7 +154,6 @@ def _biased_setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     qkv, bias, masks, ctx.starts, ctx.heads = inputs
     ctx.save_for_backward(qkv, bias, masks, *output)
     ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)
 
 
 def _biased_backward(ctx, grad, _):  # type: ignore[no-untyped-def]
@@ -249,7 +249,6 @@ def _mutual_setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     qkv, masks, ctx.starts, ctx.heads = inputs
     ctx.save_for_backward(qkv, masks, *output)
     ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)
 
 
 def _mutual_backward(ctx, grad, _):  # type: ignore[no-untyped-def]
@@ -275,6 +274,7 @@ class _GatedProjection(torch.autograd.Function):
         return F.gelu(both[0]).mul_(both[1])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
         x, weights, both = ctx.saved_tensors
         grads = torch.empty_like(both)

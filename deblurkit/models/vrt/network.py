@@ -103,6 +103,8 @@ class VRT(nn.Module):
         self.norm = nn.LayerNorm(embed_dims[-1])
         self.conv_after_body = nn.Linear(embed_dims[-1], embed_dims[0])
         self.conv_last = nn.Conv3d(embed_dims[0], 3, (1, 3, 3), padding=(0, 1, 1))
+        nn.init.normal_(self.conv_last.weight, std=0.01)  # an untrained network stays near the blurry clip
+        nn.init.zeros_(self.conv_last.bias)  # type: ignore[arg-type]
 
     def forward(self, blurry: Tensor, spikes: None = None) -> Tensor:
         """Return the restored clip: (B, D, 3, H, W) in [0, 1] -> (B, D, 3, H, W).
@@ -149,6 +151,8 @@ class VRT(nn.Module):
         return self.get_submodule(f"stage{number}")
 
     def _check_clip(self, clip: Tensor) -> None:
+        if clip.ndim != 5 or clip.shape[2] != 3:
+            raise ValueError(f"expected a clip (B, D, 3, H, W), got {tuple(clip.shape)}")
         depth, height, width = clip.shape[1], *clip.shape[-2:]
         if depth < 2:
             raise ValueError(f"VRT aligns neighbouring frames: expected a clip of at least 2, got {depth}")
@@ -187,11 +191,10 @@ def pad_to_multiple(clip: Tensor) -> Tensor:
 
 def attention_window(size: int | Sequence[int]) -> Triple:
     """Return the window as frames, rows, columns; an integer n means (6, n, n)."""
-    if isinstance(size, int):
-        return 6, size, size
-    if len(size) != 3:
-        raise ValueError(f"window_size: expected an integer or three, got {tuple(size)}")
-    return size[0], size[1], size[2]
+    sides = (6, size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 3 or min(sides) < 1:
+        raise ValueError(f"window_size: expected an integer or three, each of at least 1, got {size}")
+    return sides[0], sides[1], sides[2]
 
 
 def _check_sizes(
@@ -204,8 +207,10 @@ def _check_sizes(
             raise ValueError(
                 f"{name}: expected {len(depths)} values, one for each of depths, got {len(values)}"
             )
+    if min(depths) < 1:
+        raise ValueError(f"depths: expected at least 1 block everywhere, got {min(depths)}")
     for dim, heads in zip(embed_dims, num_heads, strict=True):
-        if dim % heads or dim % 4:
+        if min(dim, heads) < 1 or dim % heads or dim % 4:
             raise ValueError(f"embed_dims: expected multiples of 4 and of the {heads} heads, got {dim}")
     if len(set(embed_dims[:FINE_STAGE])) > 1 or len(set(embed_dims[FINE_STAGE:])) > 1:
         raise ValueError(
@@ -224,7 +229,7 @@ def _check_alignment(embed_dims: Sequence[int], pa_frames: int, groups: int) -> 
     if pa_frames not in (2, 4, 6):
         raise ValueError(f"pa_frames: expected 2, 4 or 6, got {pa_frames}")
     neighbours, dim = pa_frames // 2, embed_dims[0]
-    if dim % neighbours or neighbours * dim % groups or 9 * groups % neighbours:
+    if groups < 1 or dim % neighbours or neighbours * dim % groups or 9 * groups % neighbours:
         raise ValueError(
             f"deformable_groups: {groups} groups do not divide {neighbours} neighbours of {dim} channels"
         )
@@ -232,8 +237,8 @@ def _check_alignment(embed_dims: Sequence[int], pa_frames: int, groups: int) -> 
 
 def _per_stage(flags: bool | Sequence[bool], name: str) -> list[bool]:
     """Return a flag for each of the eight stages."""
-    if isinstance(flags, bool):
-        return [flags] * (FINE_STAGE + 1)
+    if isinstance(flags, int):
+        return [bool(flags)] * (FINE_STAGE + 1)
     if len(flags) != FINE_STAGE + 1:
         raise ValueError(
             f"{name}: expected one flag or {FINE_STAGE + 1}, one for each stage, got {len(flags)}"
@@ -243,6 +248,8 @@ def _per_stage(flags: bool | Sequence[bool], name: str) -> list[bool]:
 
 def _drop_paths(rate: float, depths: Sequence[int]) -> list[list[float]]:
     """Return the rate of every block, rising evenly from 0 to ``rate``."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"drop_path_rate: expected a probability from 0 and below 1, got {rate}")
     total, start, rates = sum(depths), 0, []
     for depth in depths:
         rates.append([rate * i / max(1, total - 1) for i in range(start, start + depth)])

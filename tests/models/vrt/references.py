@@ -35,9 +35,7 @@ def seeded_clip(seed, shape):
     )
     noise = noise.astype(np.float32)
     for _ in range(2):
-        noise = (
-            noise + np.roll(noise, 1, -1) + np.roll(noise, 1, -2) + np.roll(noise, (1, 1), (-1, -2))
-        ) / 4
+        noise = (noise + np.roll(noise, 1, -1) + np.roll(noise, 1, -2) + np.roll(noise, (1, 1), (-1, -2))) / 4
     noise = (noise - noise.min()) / (noise.max() - noise.min())
     frames = [noise[..., t : t + height, 2 * t : 2 * t + width] for t in range(depth)]
     return torch.from_numpy(np.stack(frames, 1))
@@ -122,9 +120,9 @@ def frame_attention(qkv, masks, starts, heads):
 
 
 def stripes(tokens, kinds):
-    """Return masks (kinds, tokens, tokens) of 0 and -inf, kind n hiding tokens of n + 1 stripes from each other.
+    """Return masks (kinds, tokens, tokens) of 0 and -inf that hide stripes of tokens from each other.
 
-    Kind 0 hides nothing.
+    Kind n has n + 1 stripes, so kind 0 hides nothing.
     """
     at = torch.arange(tokens)
     masks = []
@@ -136,7 +134,7 @@ def stripes(tokens, kinds):
 
 
 def bilinear(x, flow, *, border=False):
-    """Return (P, C, H, W) sampled where the flow (P, 2, H, W) points, pixel by pixel, four neighbours at a time.
+    """Return (P, C, H, W) sampled where the flow (P, 2, H, W) points: loops over pixels and their neighbours.
 
     Outside lie zeros or, with ``border``, the nearest pixel.
     """
@@ -163,3 +161,14 @@ def _between_pixels(image, at_x, at_y):
                 share = (1 - (at_x - column).abs()) * (1 - (at_y - row).abs())
                 total = total + share * image[:, row, column]
     return total
+
+
+def assert_twice_differentiable_or_refused(function, shapes):
+    """Fail if second derivatives come out otherwise than by finite differences; a refusal will do."""
+    inputs = [(0.5 * torch.rand(shape, dtype=torch.float64)).requires_grad_() for shape in shapes]
+    try:
+        grads = torch.autograd.grad(function(*inputs).square().sum(), inputs, create_graph=True)
+        torch.autograd.grad(sum(grad.square().sum() for grad in grads), inputs)
+    except RuntimeError:
+        return
+    assert torch.autograd.gradgradcheck(function, inputs)

@@ -10,7 +10,7 @@ HEIGHT, WIDTH = 6, 7
 
 
 def positions(offset, groups):
-    """Return where the taps sample, (P, 2, G, 9, H, W) from -1 to 1, from torchvision's offsets (y, x) in pixels."""
+    """Return where the taps sample, (P, 2, G, 9, H, W) from -1 to 1, from torchvision's offsets."""
     height, width = offset.shape[-2:]
     moved = offset.unflatten(1, (groups, 9, 2))
     rows = torch.arange(height).view(height, 1) + torch.arange(9).view(9, 1, 1) // 3 - 1
@@ -55,9 +55,7 @@ def test_more_frames_than_fit_into_a_cache_are_convolved_in_parts(references):
     """`torchvision.ops.deform_conv2d`, on 9 * 12 frames * 16 channels * 48 * 64 samples: 5 million."""
     x, offset, mask, weight, bias = drawn(12, 16, 4, 2, 1, height=48, width=64)
     expected = deform_conv2d(x, offset, weight, bias, padding=1, mask=mask)
-    out = deformable_conv(
-        x, positions(offset, 2), mask.unflatten(1, (2, 9)), weight, bias, conv_groups=1
-    )
+    out = deformable_conv(x, positions(offset, 2), mask.unflatten(1, (2, 9)), weight, bias, conv_groups=1)
     references.assert_near(out.transpose(1, 2).view_as(expected), expected, within=1e-11)
     grad = torch.randn_like(expected)
     inputs = (x, offset, mask, weight, bias)
@@ -90,7 +88,7 @@ def shifted(x, vector):
 
 
 def shifted_convolution(frames, weight, bias, groups):
-    """Return half the 3x3 convolution of neighbours that are shifted first and read beyond their border as zero.
+    """Return half the 3x3 convolution of neighbours that are shifted first.
 
     ``frames`` are (frame (C, H, W), vector); taps that leave the shifted frame still see the frame itself, so
     the frame is padded before the shift.
@@ -102,7 +100,7 @@ def shifted_convolution(frames, weight, bias, groups):
 
 @pytest.mark.parametrize("neighbours", [1, 2, 3])
 def test_untrained_it_convolves_each_neighbour_where_its_flow_points(references, neighbours):
-    """Closed form: offsets 0 and masks 1/2, whole-pixel flows; beyond the clip neighbour and flow are zero."""
+    """Closed form: offsets 0, masks 1/2, whole-pixel flows; beyond the clip neighbour and flow are zero."""
     model, depth = aligner(neighbours=neighbours, groups=neighbours), 5
     clip = torch.randn(1, depth, HEIGHT, WIDTH, 6, dtype=torch.float64)
     ahead, back = [(1, 2), (-2, 1), (3, -1)], [(-1, 1), (2, 2), (0, -3)]
@@ -136,7 +134,9 @@ def test_the_frame_without_a_neighbour_gets_zeros_and_passes_no_gradient_that_wa
     after, before = model(clip, flows)
     assert after.shape == before.shape == clip.shape
     assert after[:, -1].abs().max() == 0 and before[:, 0].abs().max() == 0
-    assert after[:, :-1].abs().amin((0, 2, 3, 4)).min() > 0 and before[:, 1:].abs().amin((0, 2, 3, 4)).min() > 0
+    assert (
+        after[:, :-1].abs().amin((0, 2, 3, 4)).min() > 0 and before[:, 1:].abs().amin((0, 2, 3, 4)).min() > 0
+    )
     (grad,) = torch.autograd.grad(after[:, :-1].square().sum(), clip)
     assert grad.abs().amax((0, 2, 3, 4)).min() > 0
 
@@ -180,3 +180,12 @@ def test_the_offsets_end_at_the_radius():
     after, _ = model(clip, ClipFlows([still], [still]))
     expected = shifted(clip[0, 1].permute(2, 0, 1), (2, 1)).permute(1, 2, 0)
     assert torch.allclose(after[0, 0], expected, atol=1e-12)
+
+
+def test_second_derivatives_are_right_or_refused(references):
+    """Finite differences: a backward pass by hand must not give silently wrong ones."""
+    torch.manual_seed(0)
+    shapes = [(1, 2, 4, 4), (1, 2, 1, 9, 4, 4), (1, 1, 9, 4, 4), (2, 2, 3, 3), (2,)]
+    references.assert_twice_differentiable_or_refused(
+        lambda *inputs: deformable_conv(*inputs, conv_groups=1), shapes
+    )

@@ -4,7 +4,7 @@ import torch
 from deblurkit.models.vrt.flow import SpyNet, clip_flows
 
 
-@pytest.mark.parametrize("size", [(33, 64), (40, 72), (64, 50)])
+@pytest.mark.parametrize("size", [(33, 64), (64, 50)])
 def test_spynet_equals_a_plain_one_with_the_same_weights(references, plain_vrt, size):
     """`benchmarks/plain_vrt.py`, with the gradients of frames and weights."""
     clip = references.seeded_clip(2, (2, 2, 3, *size)).double()
@@ -56,7 +56,7 @@ def test_the_frames_are_normalised_before_the_first_level():
 
 
 def flows_one_by_one(spynet, clip, warp):
-    """Return backward and forward flows as [scale][steps - 1][t], composed pair by pair from the description."""
+    """Return backward and forward flows as [scale][steps - 1][t], pair by pair from the description."""
     frames = clip.unbind(1)
     pairs = list(zip(frames, frames[1:], strict=False))
     backward = [list(level) for level in zip(*(spynet(a, b) for a, b in pairs), strict=True)]
@@ -83,7 +83,9 @@ def test_flows_over_more_frames_follow_the_single_ones(references, depth, reach)
     assert len(flows) == 4
     for scale, (backward, forward) in zip(flows, expected, strict=True):
         assert len(scale.backward) == len(scale.forward) == reach
-        for mine, others in zip(scale.backward + scale.forward, backward[:reach] + forward[:reach], strict=True):
+        for mine, others in zip(
+            scale.backward + scale.forward, backward[:reach] + forward[:reach], strict=True
+        ):
             assert mine.shape[:3] == (2, len(others), 2)
             if others:
                 references.assert_near(mine, torch.stack(others, dim=1), within=1e-10)

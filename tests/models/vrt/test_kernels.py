@@ -196,3 +196,17 @@ def test_rows_go_into_the_windows_and_back_with_their_gradients():
     places = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
     assert torch.equal(from_windows(places, index, inverse, padding), places[inverse])
     torch.autograd.gradcheck(lambda x: from_windows(x, index, inverse, padding), places)
+
+
+def test_second_derivatives_are_right_or_refused(references):
+    """Finite differences: a backward pass by hand must not give silently wrong ones."""
+    torch.manual_seed(0)
+    masks = torch.zeros(1, 4, 4)
+    cases = [
+        (gated_projection, [(3, 2), (2, 4, 2), (2, 4)]),
+        (lambda q, b: biased_attention(q, b, masks, [0, 2], 2)[0], [(2, 4, 12), (2, 4, 4)]),
+        (lambda q: mutual_attention(q, masks[:, :2, :2], [0, 2], 2)[0], [(2, 4, 12)]),
+        (lambda x: to_windows(x, torch.tensor([1, 0]), torch.tensor([1, 0]), None).square(), [(2, 3)]),
+    ]
+    for function, shapes in cases:
+        references.assert_twice_differentiable_or_refused(function, shapes)

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_the_buffers_are_float32_and_int64_as_published(fixtures):
 HELD_OUT = {
     "three neighbours of seven frames": (
         {"pa_frames": 6, "embed_dims": [12] * 9, "deformable_groups": 4},
-        (1, 7, 3, 40, 48),
+        (1, 7, 3, 40, 40),
     ),
     "three neighbours where there are three frames besides": (
         {"pa_frames": 6, "embed_dims": [12] * 9, "deformable_groups": 3},
@@ -146,6 +147,28 @@ def test_arguments_that_do_not_fit_are_named(changes, message):
 
 
 @pytest.mark.parametrize(
+    "changes, name",
+    [
+        ({"window_size": 0}, "window_size"),
+        ({"window_size": (2, 0, 4)}, "window_size"),
+        ({"num_heads": [0] * 8}, "heads"),
+        ({"deformable_groups": 0}, "deformable_groups"),
+        ({"drop_path_rate": 1.0}, "drop_path_rate"),
+        ({"drop_path_rate": -0.1}, "drop_path_rate"),
+    ],
+)
+def test_arguments_out_of_range_are_named(changes, name):
+    with torch.device("meta"), pytest.raises(ValueError, match=name):
+        VRT(**{**TINY, **changes})
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40, 40), (3, 40, 40), (1, 2, 1, 40, 40), (1, 3, 2, 40, 40)])
+def test_clips_of_another_shape_are_refused_with_the_shape_they_have(shape):
+    with pytest.raises(ValueError, match=re.escape(str(shape).strip("()"))):
+        network()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
     "window, shape, message",
     [
         ((2, 4, 4), (1, 1, 3, 40, 40), "at least 2, got 1"),
@@ -178,7 +201,7 @@ SOME = [True, False, False, True, False, False, False, True]
 
 
 def calls_in_backward(model, clip):
-    """Return the names of the parts of the blocks that ran while the gradients were computed, and the results."""
+    """Return the branches that ran in the forward and in the backward pass, and the results."""
     ran, handles = [], []
     for name, part in model.named_modules():
         if name.endswith((".attn", ".mlp")):

@@ -6,7 +6,7 @@ import torch
 from deblurkit.models.vrt.warping import warp, warp_nearest4
 
 
-def drawn(count=2, channels=3, height=5, width=6, reach=4.0):
+def drawn(count=2, channels=3, height=5, width=6, reach=2.0):
     """Return features and flows of up to a few pixels, many of which leave the frame."""
     torch.manual_seed(0)
     x = torch.randn(count, channels, height, width, dtype=torch.float64, requires_grad=True)

@@ -39,9 +39,9 @@ def test_a_window_shrinks_to_the_clip_and_then_does_not_shift(size, window, shif
 
 
 def rolled_and_cut(size, window, *, shifted, batch):
-    """Return tokens (number from 1, 0 for padding) and coordinates before the roll of every place in the windows.
+    """Return tokens (numbers from 1, 0 for padding) and coordinates of every place, window by window.
 
-    Padding, rolling and cutting in plain loops; both lists run window by window.
+    Padding, rolling and cutting in plain loops; coordinates are those after and before the roll.
     """
     used, shift = used_window(size, window, shifted=shifted)
     padded = [math.ceil(s / w) * w for s, w in zip(size, used, strict=True)]

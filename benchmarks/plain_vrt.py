@@ -30,9 +30,7 @@ def warp(x: Tensor, flow: Tensor, *, mode: str = "bilinear", padding: str = "zer
 def sample(x: Tensor, columns: Tensor, rows: Tensor, *, mode: str, padding: str) -> Tensor:
     """Sample (B, C, H, W) at absolute positions (B, H, W)."""
     height, width = x.shape[-2:]
-    grid = torch.stack(
-        [2 * columns / max(width - 1, 1) - 1, 2 * rows / max(height - 1, 1) - 1], dim=-1
-    )
+    grid = torch.stack([2 * columns / max(width - 1, 1) - 1, 2 * rows / max(height - 1, 1) - 1], dim=-1)
     return F.grid_sample(x, grid.to(x.dtype), mode=mode, padding_mode=padding, align_corners=True)
 
 

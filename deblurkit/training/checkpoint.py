@@ -19,6 +19,7 @@ from deblurkit.files import replaced_file
 from deblurkit.training.precision import Precision
 
 SCHEMA = "deblurkit-checkpoint/1"
+_SETTINGS = ("betas", "weight_decay", "lr_factor")  # of a group: as the configuration has them now
 _NAME = re.compile(r"step_(\d+)\.pt")
 
 
@@ -95,12 +96,15 @@ def restore_run(
         CheckpointError: if they belong to another network or optimiser.
     """
     load_weights(state, model)
+    settings = [{key: group[key] for key in _SETTINGS if key in group} for group in optimizer.param_groups]
     try:
         optimizer.load_state_dict(state["optimizer"])
     except ValueError as error:
         raise CheckpointError(
             f"the checkpoint's optimiser state does not fit TRAIN.OPTIM: {error}"
         ) from error
+    for group, now in zip(optimizer.param_groups, settings, strict=True):
+        group.update(now)
     precision.load_state_dict(state["scaler"])
 
 

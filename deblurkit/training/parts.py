@@ -30,6 +30,7 @@ from deblurkit.errors import DataError, DeblurkitError
 from deblurkit.models.pretrained import load_pretrained
 from deblurkit.models.registry import build_model, smallest_clip
 from deblurkit.training import metrics
+from deblurkit.training.allocator import keep_freed_memory
 from deblurkit.training.losses import charbonnier
 from deblurkit.training.optim import Schedule, build_optimizer, build_schedule
 from deblurkit.training.precision import Precision
@@ -206,6 +207,8 @@ def build_loss(section: LossSection) -> Loss:
 def pick_device(setting: str) -> torch.device:
     """Return the device that TRAIN.DEVICE names; ``auto`` is the first GPU where there is one.
 
+    For a CPU the process is told to keep the memory that a step frees.
+
     Raises:
         DeblurkitError: if a GPU is asked for and none can be used.
     """
@@ -216,6 +219,7 @@ def pick_device(setting: str) -> torch.device:
         )
     if setting == "cuda" or (setting == "auto" and torch.cuda.is_available()):
         return torch.device("cuda", 0)
+    keep_freed_memory()
     return torch.device("cpu")
 
 

@@ -406,7 +406,7 @@ _FREE = (
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """Yield what differs between a checkpoint's configuration and the present one, where it matters."""
-    for key in sorted(old.keys() | new.keys()):
+    for key in sorted(old.keys() & new.keys()):  # a key that a later version has brought is no difference
         name = f"{prefix}{key}"
         before, now = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(now, dict):

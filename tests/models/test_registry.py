@@ -40,7 +40,7 @@ def test_vrt_is_built_as_the_section_says():
     shapes = {name: tuple(weights.shape) for name, weights in model.state_dict().items()}
     assert shapes["stage3.residual_group2.blocks.0.attn.relative_position_index"] == (32, 32)
     assert shapes["stage8.1.linear.weight"] == (12, 12)
-    assert shapes["stage8.4.residual_group.blocks.0.attn.relative_position_bias_table"] == (49, 2)  # one frame
+    assert shapes["stage8.4.residual_group.blocks.0.attn.relative_position_bias_table"] == (49, 2)
     assert model.num_voxel_bins == 0
     assert model.stage1.residual_group2.blocks[0].checkpoint_attention  # the default of MODEL.VRT
 

@@ -44,6 +44,64 @@ def test_norms_and_biases_do_not_decay():
     }
 
 
+class WithParts(nn.Module):
+    """Parts with the names of VRT's, each with a matrix and a vector."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(2, 2)
+        self.spynet = nn.Linear(2, 2)
+        self.stage = nn.ModuleDict({"pa_deform": nn.Linear(2, 2), "mlp": nn.Linear(2, 2)})
+        self.spike_encoder = nn.Linear(2, 2)
+        self.fusion = nn.ModuleList([nn.Linear(2, 2)])
+
+
+def of_each_parameter(optimizer, model, key):
+    found = {id(p): group[key] for group in optimizer.param_groups for p in group["params"]}
+    return {name: found[id(p)] for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adamw8bit"])
+def test_flow_and_spikes_have_the_share_of_the_rate_that_the_section_gives_them(kind):
+    model = WithParts()
+    section = OptimSection.model_validate(
+        {"TYPE": kind, "FLOW_LR_FACTOR": 0.25, "SPIKE_LR_FACTOR": 3.0, "WEIGHT_DECAY": 0.5}
+    )
+    optimizer = build_optimizer(section, model, device=CPU, warn=pytest.fail)
+    factors = {"first": 1.0, "spynet": 0.25, "stage.pa_deform": 0.25, "stage.mlp": 1.0}
+    factors |= {"spike_encoder": 3.0, "fusion.0": 3.0}
+    expected = {f"{name}.{leaf}": factors[name] for name in factors for leaf in ("weight", "bias")}
+    assert of_each_parameter(optimizer, model, "lr_factor") == expected
+    decays = of_each_parameter(optimizer, model, "weight_decay")
+    assert decays == {name: 0.5 if name.endswith("weight") else 0.0 for name in expected}
+    assert len(optimizer.param_groups) == 6
+
+
+def test_what_is_frozen_now_is_in_the_optimiser_for_later():
+    model = WithParts()
+    model.spynet.requires_grad_(False)
+    optimizer = build_optimizer(OptimSection(), model, device=CPU, warn=pytest.fail)
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in model.parameters()}
+
+
+def test_a_network_without_such_parts_has_a_group_of_matrices_and_one_of_vectors():
+    """In the order in which earlier checkpoints hold their states."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    section = OptimSection.model_validate(
+        {"WEIGHT_DECAY": 0.5, "FLOW_LR_FACTOR": 0.25, "SPIKE_LR_FACTOR": 3.0}
+    )
+    matrices, vectors = build_optimizer(section, model, device=CPU, warn=pytest.fail).param_groups
+    assert [id(p) for p in matrices["params"]] == [id(model[0].weight), id(model[2].weight)]
+    assert [id(p) for p in vectors["params"]] == [
+        id(p) for p in (model[0].bias, model[1].weight, model[1].bias, model[2].bias)
+    ]
+    assert [(group["weight_decay"], group["lr_factor"]) for group in (matrices, vectors)] == [
+        (0.5, 1),
+        (0, 1),
+    ]
+
+
 def test_adamw8bit_keeps_its_states_in_eight_bits():
     model = nn.Linear(128, 64, bias=False)
     section = OptimSection.model_validate({"TYPE": "adamw8bit"})

@@ -2,9 +2,10 @@ import pytest
 import torch
 
 from deblurkit.config.sections import DataSection
+from deblurkit.data.synthetic import make_synthetic
 from deblurkit.data.unified import open_dataset
-from deblurkit.errors import DataError, DeblurkitError
-from deblurkit.training import parts
+from deblurkit.errors import CheckpointError, DataError, DeblurkitError
+from deblurkit.training import parts, run
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
@@ -70,3 +71,87 @@ def test_a_split_without_sequences_is_named(dataset_root):
     emptied = dataset.manifest.model_copy(update={"sequences": []})
     with pytest.raises(DataError, match="split train holds no sequence"):
         parts.sequences_of(type(dataset)(root=dataset.root, manifest=emptied), "train")
+
+
+VRT = [
+    "MODEL.ARCH=vrt",
+    "DATA.CROP_SIZE=40",
+    "DATA.CLIP_LEN=2",
+    "MODEL.VRT_DEPTHS=[1,1,1,1,1,1,1,1]",
+    "MODEL.CHANNELS_PER_SCALE=[4,4,4,4]",
+    "MODEL.VRT.EMBED_DIMS=[8,8]",
+    "MODEL.VRT.NUM_HEADS=2",
+    "MODEL.VRT.DEFORMABLE_GROUPS=2",
+]
+
+
+@pytest.mark.parametrize(
+    "window, fits, needed",
+    [
+        ("[2,4,4]", True, None),
+        ("[2,6,8]", True, None),  # 48 x 64, which the frames just have
+        ("[2,6,9]", False, "48 x 72"),
+        ("[2,7,8]", False, "56 x 64"),
+        ("[2,4,10]", False, "33 x 80"),
+    ],
+)
+def test_frames_too_small_for_the_network_are_refused_with_both_sizes(tiny_config, window, fits, needed):
+    """Closed form: eight times the window, and 33 px for the flow; the dataset's frames are 48 x 64."""
+    config = tiny_config(*VRT, f"MODEL.WINDOW_SIZE={window}", "DATA.CROP_SIZE=96")
+    if fits:
+        assert parts.held_out_part(config).clips is not None
+        return
+    with pytest.raises(DataError, match=f"frames of 48 x 64 px are too small .* need {needed};") as caught:
+        parts.held_out_part(config)
+    assert str(config.data.root) in str(caught.value)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_sequence_too_short_for_the_network_is_named(tiny_config, tmp_path, frames):
+    root = tmp_path / "short"
+    dataset = make_synthetic(root, seed=1, num_train=1, num_test=1, frames_per_sequence=frames, size=(48, 64))
+    (sequence,) = dataset.sequences("test")
+    vrt = tiny_config(*VRT, "MODEL.WINDOW_SIZE=[2,4,4]", f"DATA.ROOT={root}")
+    assert len(parts.held_out_part(tiny_config(f"DATA.ROOT={root}")).clips) > 0
+    if frames == 2:
+        assert len(parts.held_out_part(vrt).clips) > 0
+        return
+    with pytest.raises(DataError, match=f"{sequence.name} has 1 frame, MODEL.ARCH needs 2"):
+        parts.held_out_part(vrt)
+
+
+def test_a_new_run_starts_from_pretrained_weights_and_says_so(tiny_config, tmp_path):
+    def assembled(*more, **options):
+        messages = []
+        made = parts.assemble(tiny_config(*more), message=messages.append, warn=pytest.fail, **options)
+        return made.model.state_dict(), messages
+
+    def equal(one, other):
+        return all(torch.equal(one[name], other[name]) for name in one)
+
+    path = tmp_path / "weights.pth"
+    published = {name: value + 1 for name, value in assembled()[0].items()}
+    torch.save(published, path)
+    weights, messages = assembled(f"MODEL.PRETRAINED={path}")
+    assert equal(weights, published)
+    assert messages == [f"{path}: {len(published)} tensors loaded"]
+    weights, messages = assembled(f"MODEL.PRETRAINED={path}", from_pretrained=False)
+    assert equal(weights, assembled()[0]) and messages == []
+
+
+def test_pretrained_weights_that_do_not_fit_end_the_run_before_it_starts(tiny_config, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"frames_in.weight": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="expected the weights of the network in the MODEL section"):
+        parts.assemble(tiny_config(f"MODEL.PRETRAINED={path}"), message=pytest.fail, warn=pytest.fail)
+
+
+def test_a_run_that_goes_on_does_without_the_pretrained_weights(tiny_config, tmp_path, Watcher):
+    path = tmp_path / "weights.pth"
+    torch.save(parts.build_model(tiny_config().model, num_voxel_bins=4).state_dict(), path)
+    began, went_on = Watcher(), Watcher()
+    run.train(tiny_config(f"MODEL.PRETRAINED={path}", "TRAIN.MAX_STEPS=2"), observer=began)
+    path.unlink()
+    more = tiny_config(f"MODEL.PRETRAINED={path}", "TRAIN.MAX_STEPS=3")
+    assert run.train(more, observer=went_on, resume="auto").steps == 3
+    assert [str(path) in " ".join(watcher.messages) for watcher in (began, went_on)] == [True, False]

@@ -63,6 +63,59 @@ def test_accumulated_micro_steps_equal_one_large_batch():
     assert record.samples == 2 and record.loss.item() == pytest.approx(0.6)
 
 
+def test_each_group_has_its_share_of_the_rate():
+    """By hand: the mean of x is 1, and two weights that start at 1 see each other's value as gradient."""
+
+    class Product(Scale):
+        def __init__(self):
+            super().__init__()
+            self.v = nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, blurry, spikes):
+            return self.v * super().forward(blurry, spikes)
+
+    model = Product()
+    optimizer = torch.optim.SGD([{"params": [model.w], "lr_factor": 0.25}, {"params": [model.v]}], lr=9.0)
+    first, second = steps(model, [clip(255), clip(255)], optimizer=optimizer)
+    w, v = 1 - 0.25 * 0.1, 1 - 0.1
+    w, v = w - 0.25 * 0.2 * v, v - 0.2 * w
+    assert (model.w.item(), model.v.item()) == (pytest.approx(w), pytest.approx(v))
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 0.2])
+    assert [first.learning_rate, second.learning_rate] == [0.1, 0.2]  # the rate of a factor of 1
+
+
+def test_a_step_calls_the_module_that_it_is_given():
+    """By hand: what is called doubles the result and with it the gradient, from step 2 on."""
+    model, asked = Scale(), []
+
+    class Doubled(nn.Module):
+        def forward(self, blurry, spikes):
+            return 2 * model(blurry, spikes)
+
+    def module_at(step):
+        asked.append(step)
+        return model if step == 1 else Doubled()
+
+    batches = [clip(255), clip(255), clip(51), clip(51)]
+    first, second = steps(model, batches, accumulation=2, module_at=module_at)
+    assert asked == [1, 2]
+    assert model.w.item() == pytest.approx(1 - 0.1 * 1 - 0.2 * 2 * 0.2)
+    assert second.loss.item() == pytest.approx(2 * 0.9 * 0.2)
+
+
+def test_the_network_and_not_what_wraps_it_says_whether_spikes_are_taken():
+    model, seen = Scale(), []
+    model.num_voxel_bins = 4
+
+    class Wrapped(nn.Module):
+        def forward(self, blurry, spikes):
+            seen.append(spikes.shape)
+            return model(blurry, None)
+
+    list(steps(model, [clip(1)], steps=range(1, 2), module_at=lambda step: Wrapped()))
+    assert seen == [(1, 2, 4, 2, 2)]
+
+
 def test_gradients_are_clipped():
     model = Scale()
     list(steps(model, [clip(255)], steps=range(1, 2), max_grad_norm=0.5))

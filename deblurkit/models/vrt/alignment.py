@@ -7,11 +7,11 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from deblurkit.models.vrt.constants import once_per_shape
 from deblurkit.models.vrt.flow import ClipFlows
 from deblurkit.models.vrt.half import in_float32
+from deblurkit.models.vrt.kernels import refuse_second_derivatives
 from deblurkit.models.vrt.warping import displaced, pixel_scale, warp
 
 TAPS = 9
@@ -79,8 +79,8 @@ class _DeformableProduct(torch.autograd.Function):
         return products[0] if len(products) == 1 else torch.cat(products)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
+        refuse_second_derivatives()
         x, at, mask, kernel = ctx.saved_tensors
         grads = torch.empty_like(x), torch.empty_like(at), torch.empty_like(mask)
         grad_kernel = torch.zeros_like(kernel)
@@ -178,10 +178,12 @@ class FlowGuidedAlignment(nn.Module):
         hidden = nn.Sequential(*layers)(torch.cat([*warped, target.to(dtype), *flows], dim=1))
         with in_float32(target.device):
             raw = self._offsets(last, hidden.to(dtype))
+            taps = self.groups * TAPS
+            offsets, masks = raw.split([2 * taps, taps], dim=1)
             return deformable_conv(
-                torch.cat(near, dim=1).to(raw.dtype),
-                self._positions(raw[:, : -TAPS * self.groups], flows),
-                raw[:, -TAPS * self.groups :].sigmoid().unflatten(1, (self.groups, TAPS)),
+                torch.cat(near, dim=1).to(dtype),
+                self._positions(offsets, flows),
+                masks.sigmoid().unflatten(1, (self.groups, TAPS)),
                 self.weight,
                 self.bias,
                 conv_groups=self.neighbours,

@@ -56,8 +56,9 @@ class WindowAttention(nn.Module):
         windows = places.unflatten(0, (layout.num_windows, -1))  # (N, L, C)
         seen = self._attend_to_window(windows, layout)
         if self.mutual:
-            seen = torch.cat([self._attend_to_frame(windows, layout), seen], dim=-1)
-        rows = self.proj(seen).flatten(0, 1)
+            rows = self._project_both(self._attend_to_frame(windows, layout), seen).flatten(0, 1)
+        else:
+            rows = self.proj(seen).flatten(0, 1)
         return from_windows(rows, layout.index, layout.inverse, layout.padding)
 
     def _attend_to_window(self, windows: Tensor, layout: WindowLayout) -> Tensor:
@@ -78,6 +79,11 @@ class WindowAttention(nn.Module):
         if windows.device.type == "cpu":
             return mutual_attention(qkv, masks, list(starts), self.num_heads)[0]
         return stock_mutual_attention(qkv, masks, starts, self.num_heads)
+
+    def _project_both(self, mutual: Tensor, seen: Tensor) -> Tensor:
+        """Return ``proj`` of [mutual, seen] on channels, which are never put side by side."""
+        of_mutual, of_seen = self.proj.weight.chunk(2, dim=1)
+        return F.linear(mutual, of_mutual, self.proj.bias) + F.linear(seen, of_seen)
 
     def _bias(self, *, tokens: int) -> Tensor:
         """Return the relative position bias of every pair, (H, L, L)."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from deblurkit.models.vrt.attention import WindowAttention
-from deblurkit.models.vrt.kernels import gated_projection
+from deblurkit.models.vrt.kernels import gated_mlp
 from deblurkit.models.vrt.windows import Triple, window_layout
 
 
@@ -26,8 +26,8 @@ class GatedMlp(nn.Module):
         """Return (..., dim) -> (..., out); both projections are one matrix product."""
         weights = torch.stack([self.fc11.weight, self.fc12.weight])
         biases = torch.stack([self.fc11.bias, self.fc12.bias])
-        gated = gated_projection(x.flatten(0, -2), weights, biases)
-        return self.fc2(gated).unflatten(0, x.shape[:-1])
+        fed = gated_mlp(x.flatten(0, -2), weights, biases, self.fc2.weight, self.fc2.bias)
+        return fed.unflatten(0, x.shape[:-1])
 
 
 class DropPath(nn.Module):

@@ -19,11 +19,17 @@ def once_per_shape(function: Callable[P, R]) -> Callable[P, R]:
 
     The arguments are shapes, numbers, dtypes and devices; nothing writes into a result.
     """
-    kept = functools.lru_cache(maxsize=_KEPT)(function)
+
+    def made(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.inference_mode(False):  # a training step may be the next to use it
+            return function(*args, **kwargs)
+
+    kept = functools.lru_cache(maxsize=_KEPT)(made)
 
     def lookup(*args: P.args, **kwargs: P.kwargs) -> R:
         return kept(*args, **kwargs)  # type: ignore[arg-type]
 
+    lookup.cache_clear = kept.cache_clear  # type: ignore[attr-defined]
     lookup.__doc__, lookup.__name__ = function.__doc__, function.__name__
     constant: Callable[P, R] = torch.compiler.assume_constant_result(lookup)
     return constant

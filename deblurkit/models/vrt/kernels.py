@@ -11,11 +11,16 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 _LIVE_SCORES = 3_500_000  # attention scores made at a time in the backward pass: what caches hold
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def refuse_second_derivatives() -> None:
+    """Raise a RuntimeError in a backward pass that is itself to be differentiated."""
+    if torch.is_grad_enabled():
+        raise RuntimeError("the backward pass of this operator is not differentiable; see create_graph=True")
 
 
 def _split_heads(qkv: Tensor, heads: int) -> Tensor:
@@ -260,40 +265,58 @@ def _mutual_backward(ctx, grad, _):  # type: ignore[no-untyped-def]
 mutual_attention.register_autograd(_mutual_backward, setup_context=_mutual_setup)
 
 
-class _GatedProjection(torch.autograd.Function):
-    """GELU(x w1' + b1) * (x w2' + b2) that keeps the two projections and makes the rest again.
+class _GatedMlp(torch.autograd.Function):
+    """(GELU(x w1' + b1) * (x w2' + b2)) w3' + b3 that keeps the two projections and makes the rest again.
 
     T rows. The two are one batched product, and each lies in memory by itself: GELU on every second half row
     is several times slower.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weights: Tensor, biases: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+    def forward(  # type: ignore[no-untyped-def]
+        ctx, x: Tensor, weights: Tensor, biases: Tensor, last_weight: Tensor, last_bias: Tensor
+    ) -> Tensor:
         both = torch.bmm(x.expand(2, *x.shape), weights.transpose(1, 2)).add_(biases[:, None])
-        ctx.save_for_backward(x, weights, both)
-        return F.gelu(both[0]).mul_(both[1])
+        ctx.save_for_backward(x, weights, last_weight, both)
+        return torch.addmm(last_bias, F.gelu(both[0]).mul_(both[1]), last_weight.t())
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
-        x, weights, both = ctx.saved_tensors
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def]
+        refuse_second_derivatives()
+        x, weights, last_weight, both = ctx.saved_tensors
+        opened = F.gelu(both[0])
+        grad_last = grad.t() @ (opened * both[1])
+        grad_gated = grad @ last_weight
         grads = torch.empty_like(both)
-        torch.mul(grad, F.gelu(both[0]), out=grads[1])
-        torch.ops.aten.gelu_backward.grad_input(grad * both[1], both[0], grad_input=grads[0])
-        grad_x = torch.addmm(grads[0] @ weights[0], grads[1], weights[1])
-        return grad_x, torch.bmm(grads.transpose(1, 2), x.expand(2, *x.shape)), grads.sum(1)
+        torch.mul(grad_gated, opened, out=grads[1])
+        torch.ops.aten.gelu_backward.grad_input(grad_gated.mul_(both[1]), both[0], grad_input=grads[0])
+        grad_x = (grads[0] @ weights[0]).addmm_(grads[1], weights[1])
+        grad_weights = torch.bmm(grads.transpose(1, 2), x.expand(2, *x.shape))
+        return grad_x, grad_weights, grads.sum(1), grad_last, grad.sum(0)
 
 
-def gated_projection(x: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-    """Return GELU(x w1' + b1) * (x w2' + b2), exact GELU: (T, C), (2, E, C), (2, E) -> (T, E)."""
+def gated_mlp(x: Tensor, weights: Tensor, biases: Tensor, last_weight: Tensor, last_bias: Tensor) -> Tensor:
+    """Return (GELU(x w1' + b1) * (x w2' + b2)) w3' + b3, exact GELU.
+
+    Args:
+        x: (T, C).
+        weights: (2, E, C), w1 and w2.
+        biases: (2, E), b1 and b2.
+        last_weight: (O, E), w3.
+        last_bias: (O,), b3.
+
+    Returns:
+        (T, O).
+    """
     if torch.is_autocast_enabled(x.device.type):
         half = torch.get_autocast_dtype(x.device.type)
         x, weights, biases = x.to(half), weights.to(half), biases.to(half)
+        last_weight, last_bias = last_weight.to(half), last_bias.to(half)
     if torch.compiler.is_compiling():  # the compiler fuses and recomputes by itself
         first, second = torch.baddbmm(biases[:, None], x.expand(2, *x.shape), weights.transpose(1, 2))
-        return F.gelu(first) * second
-    gated: Tensor = _GatedProjection.apply(x, weights, biases)
-    return gated
+        return F.linear(F.gelu(first) * second, last_weight, last_bias)
+    fed: Tensor = _GatedMlp.apply(x, weights, biases, last_weight, last_bias)
+    return fed
 
 
 class _Rearrange(torch.autograd.Function):

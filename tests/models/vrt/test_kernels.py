@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from deblurkit.models.vrt.kernels import (
     biased_attention,
     from_windows,
-    gated_projection,
+    gated_mlp,
     mutual_attention,
     to_windows,
 )
@@ -160,27 +160,29 @@ def test_a_gradient_can_be_wanted_for_one_of_the_two(references, wanted):
 
 
 @pytest.mark.parametrize("dtype, within", [(torch.float64, 1e-13), (torch.float32, 1e-6)])
-def test_the_gated_projection_is_two_linears_gelu_and_a_product(references, dtype, within):
+def test_the_gated_mlp_is_three_linears_gelu_and_a_product(references, dtype, within):
     """PyTorch's own layers and gradients, in float64."""
     torch.manual_seed(0)
-    x, weights, biases = torch.randn(50, 6), torch.randn(2, 10, 6), torch.randn(2, 10)
-    grad = torch.randn(50, 10).to(dtype)
-    inputs = [value.to(dtype).requires_grad_() for value in (x, weights, biases)]
-    out = gated_projection(*inputs)
+    shapes = [(50, 6), (2, 10, 6), (2, 10), (5, 10), (5,)]
+    grad = torch.randn(50, 5).to(dtype)
+    inputs = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+    out = gated_mlp(*inputs)
     out.backward(grad)
     plain = exact(*inputs)
-    x, weights, biases = plain
-    expected = F.gelu(F.linear(x, weights[0], biases[0])) * F.linear(x, weights[1], biases[1])
+    x, weights, biases, last_weight, last_bias = plain
+    gated = F.gelu(F.linear(x, weights[0], biases[0])) * F.linear(x, weights[1], biases[1])
+    expected = F.linear(gated, last_weight, last_bias)
     expected.backward(grad.double())
     references.assert_near(out, expected, within=within)
     for mine, other in zip(inputs, plain, strict=True):
         references.assert_near(mine.grad, other.grad, within=within)
 
 
-def test_the_gradients_of_the_gated_projection_are_those_of_finite_differences():
+def test_the_gradients_of_the_gated_mlp_are_those_of_finite_differences():
     torch.manual_seed(0)
-    inputs = [torch.randn(shape, dtype=torch.float64) for shape in ((3, 2), (2, 4, 2), (2, 4))]
-    torch.autograd.gradcheck(gated_projection, [x.requires_grad_() for x in inputs])
+    shapes = ((3, 2), (2, 4, 2), (2, 4), (3, 4), (3,))
+    inputs = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+    torch.autograd.gradcheck(gated_mlp, [x.requires_grad_() for x in inputs])
 
 
 def test_rows_go_into_the_windows_and_back_with_their_gradients():
@@ -203,7 +205,7 @@ def test_second_derivatives_are_right_or_refused(references):
     torch.manual_seed(0)
     masks = torch.zeros(1, 4, 4)
     cases = [
-        (gated_projection, [(3, 2), (2, 4, 2), (2, 4)]),
+        (gated_mlp, [(3, 2), (2, 4, 2), (2, 4), (3, 4), (3,)]),
         (lambda q, b: biased_attention(q, b, masks, [0, 2], 2)[0], [(2, 4, 12), (2, 4, 4)]),
         (lambda q: mutual_attention(q, masks[:, :2, :2], [0, 2], 2)[0], [(2, 4, 12)]),
         (lambda x: to_windows(x, torch.tensor([1, 0]), torch.tensor([1, 0]), None).square(), [(2, 3)]),

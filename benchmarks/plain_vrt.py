@@ -304,20 +304,22 @@ class Deform(nn.Module):
         self.conv_offset = nn.Sequential(*layers, last)
 
     def forward(self, neighbours: list[Tensor], target: Tensor, flows: list[Tensor]) -> Tensor:
-        warped = [warp(x, flow) for x, flow in zip(neighbours, flows, strict=True)]
+        warped = [warp(x.to(flow.dtype), flow) for x, flow in zip(neighbours, flows, strict=True)]
         o1, o2, mask = self.conv_offset(torch.cat([*warped, target, *flows], dim=1)).chunk(3, dim=1)
         offset = self.radius * torch.tanh(torch.cat([o1, o2], dim=1))
         part = offset.shape[1] // self.neighbours
         moved = [flow.flip(1).repeat(1, part // 2, 1, 1) for flow in flows]
         offset = offset + torch.cat(moved, dim=1)
-        return deform_conv2d(
-            torch.cat(neighbours, dim=1),
-            offset.float() if torch.is_autocast_enabled("cpu") else offset,
-            self.weight,
-            self.bias,
-            padding=1,
-            mask=torch.sigmoid(mask),
-        )
+        x = torch.cat(neighbours, dim=1)
+        with torch.autocast(x.device.type, enabled=False):  # the operator takes one dtype for all
+            return deform_conv2d(
+                x.to(self.weight.dtype),
+                offset.to(self.weight.dtype),
+                self.weight,
+                self.bias,
+                padding=1,
+                mask=torch.sigmoid(mask).to(self.weight.dtype),
+            )
 
 
 class Stage(nn.Module):

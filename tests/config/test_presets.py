@@ -5,7 +5,16 @@ from deblurkit.config.load import load_config
 from deblurkit.config.presets import find_presets, preset_path, preset_summary
 from deblurkit.errors import ConfigError
 
-NAMES = ["aggressive", "baseline", "conservative", "fast", "low_memory", "quickstart", "quickstart_vrt", "shared_server"]
+NAMES = [
+    "aggressive",
+    "baseline",
+    "conservative",
+    "fast",
+    "low_memory",
+    "quickstart",
+    "quickstart_vrt",
+    "shared_server",
+]
 
 
 def fail(warning):

@@ -1,9 +1,8 @@
 """A step of VRT against the plain reference of `plain_vrt.py`: time and live tensor memory.
 
-That the numbers are equal is held by tests/models/vrt. Ratios are medians of rounds in which they take turns, so
-that a noisy machine slows all. Each runs in a process of its own, started anew for every mode, as a training or
-an evaluation would be. "deblurkit" is the network alone, in a process like the plain one's; "deblurkit train"
-keeps freed memory as `deblurkit train` does on a CPU.
+That the numbers are equal is held by tests/models/vrt. Ratios are medians of rounds in which they take turns.
+Each runs in a process of its own, started anew for every mode. "deblurkit" is the network alone, in a process
+like the plain one's; "deblurkit train" keeps freed memory as that command does on a CPU.
 
     python benchmarks/vrt_step.py                    # GoPro sizes, 6x64x64, float32
     python benchmarks/vrt_step.py --dtype bf16

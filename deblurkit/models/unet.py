@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblurkit.models.blocks import TemporalMix
+from deblurkit.models.padding import pad_to_multiple
 
 LEVELS = 3
 PATCH = 2  # pixels per side of a token at the finest level: where a half-resolution spike camera looks
@@ -68,7 +69,7 @@ class ClipUNet(nn.Module):
             wanted = f"{self.num_voxel_bins} voxel bins" if self.num_voxel_bins else "no spikes"
             raise ValueError(f"this network takes {wanted}, and got {'none' if spikes is None else 'spikes'}")
         height, width = blurry.shape[-2:]
-        padded = _pad_to_multiple(blurry)
+        padded = pad_to_multiple(blurry, MULTIPLE)
         features = self.frames_in(F.pixel_unshuffle(padded.flatten(0, 1), PATCH))  # (BT, C, H/2, W/2)
         if spikes is not None:
             covered = -(-height // PATCH), -(-width // PATCH)  # what the sensor saw: not the padding
@@ -100,12 +101,3 @@ class ClipUNet(nn.Module):
 
 def _chain(block: Callable[[int], nn.Module], channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*[block(channels) for _ in range(count)])
-
-
-def _pad_to_multiple(clip: Tensor) -> Tensor:
-    """Repeat the last row and column of (B, T, C, H, W) until both sides divide by the coarsest patch."""
-    bottom, right = -clip.shape[-2] % MULTIPLE, -clip.shape[-1] % MULTIPLE
-    if not bottom and not right:
-        return clip
-    padded = F.pad(clip.flatten(0, 1), (0, right, 0, bottom), mode="replicate")
-    return padded.unflatten(0, clip.shape[:2])

@@ -160,12 +160,12 @@ class FlowGuidedAlignment(nn.Module):
         depth = frames.shape[1]
         near, moved = [], []
         for step in range(1, self.neighbours + 1):
-            beyond = step - 1
-            after = _pad_frames(frames[:, step:], after=min(beyond, depth - 1))
-            before = _pad_frames(frames[:, : max(0, depth - step)], before=min(beyond, depth - 1))
+            outside = min(step - 1, depth - 1)  # targets whose neighbour lies beyond the clip
+            after = _pad_frames(frames[:, step:], after=outside)
+            before = _pad_frames(frames[:, : max(0, depth - step)], before=outside)
             near.append(torch.cat([after, before]).flatten(0, 1))
-            backward = _pad_frames(flows.backward[beyond], after=min(beyond, depth - 1))
-            forward = _pad_frames(flows.forward[beyond], before=min(beyond, depth - 1))
+            backward = _pad_frames(flows.backward[step - 1], after=outside)
+            forward = _pad_frames(flows.forward[step - 1], before=outside)
             moved.append(torch.cat([backward, forward]).flatten(0, 1))
         return near, moved
 

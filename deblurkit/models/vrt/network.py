@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deblurkit.models.padding import pad_to_multiple
 from deblurkit.models.vrt.flow import SCALES, SMALLEST_SIDE, ClipFlows, SpyNet, clip_flows
 from deblurkit.models.vrt.half import in_float32, where_it_pays
 from deblurkit.models.vrt.stages import Entry, ReconstructionGroup, Stage
@@ -119,7 +119,7 @@ class VRT(nn.Module):
         self._check_clip(blurry)
         height, width = blurry.shape[-2:]
         with where_it_pays(blurry.device):
-            return self._restore(pad_to_multiple(blurry), spike_features=[])[..., :height, :width]
+            return self._restore(pad_to_multiple(blurry, COARSEST), spike_features=[])[..., :height, :width]
 
     def _restore(self, clip: Tensor, *, spike_features: list[Tensor]) -> Tensor:
         """Restore a clip of sides that divide by 8; stages 1 to 4 see the spike features of their scale."""
@@ -178,15 +178,6 @@ def _neighbours(clip: Tensor, flows: ClipFlows) -> Tensor:
     nothing = warped.new_zeros(batch, 1, *warped.shape[-3:])
     after, before = torch.cat([warped[0], nothing], dim=1), torch.cat([nothing, warped[1]], dim=1)
     return torch.cat([clip, after, before], dim=2)
-
-
-def pad_to_multiple(clip: Tensor) -> Tensor:
-    """Repeat the last row and column of (B, D, C, H, W) until both sides divide by the coarsest scale."""
-    bottom, right = -clip.shape[-2] % COARSEST, -clip.shape[-1] % COARSEST
-    if not bottom and not right:
-        return clip
-    padded = F.pad(clip.flatten(0, 1), (0, right, 0, bottom), mode="replicate")
-    return padded.unflatten(0, clip.shape[:2])
 
 
 def attention_window(size: int | Sequence[int]) -> Triple:

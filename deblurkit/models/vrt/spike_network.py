@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deblurkit.models.padding import pad_to_multiple
 from deblurkit.models.vrt.half import where_it_pays
-from deblurkit.models.vrt.network import VRT, pad_to_multiple
+from deblurkit.models.vrt.network import COARSEST, VRT
 from deblurkit.models.vrt.spikes import ChunkPlan, SpikeEncoder3D, SpikeTemporalSA, TemporalCrossAttn
 
 SPIKE_SCALES = 4  # stages 1 to 4 take in spikes
@@ -75,7 +76,7 @@ class SpikeVRT(VRT):
         self._check_voxels(blurry, spikes)
         assert spikes is not None
         height, width = blurry.shape[-2:]
-        padded = pad_to_multiple(blurry)
+        padded = pad_to_multiple(blurry, COARSEST)
         with where_it_pays(blurry.device):
             features = self._spike_features(spikes, padded=padded.shape[-2:], covered=(height, width))
             return self._restore(padded, spike_features=features)[..., :height, :width]

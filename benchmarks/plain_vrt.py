@@ -20,11 +20,14 @@ Triple = tuple[int, int, int]
 
 def warp(x: Tensor, flow: Tensor, *, mode: str = "bilinear", padding: str = "zeros") -> Tensor:
     """Sample (B, C, H, W) at its pixels displaced by flow (B, 2, H, W) in pixels, x first."""
-    height, width = x.shape[-2:]
-    rows, columns = torch.meshgrid(
-        torch.arange(height, dtype=x.dtype), torch.arange(width, dtype=x.dtype), indexing="ij"
-    )
+    rows, columns = pixels(x)
     return sample(x, columns + flow[:, 0], rows + flow[:, 1], mode=mode, padding=padding)
+
+
+def pixels(x: Tensor) -> tuple[Tensor, ...]:
+    """Return the row and the column of every pixel of (B, C, H, W), each (H, W)."""
+    rows, columns = (torch.arange(side, dtype=x.dtype, device=x.device) for side in x.shape[-2:])
+    return torch.meshgrid(rows, columns, indexing="ij")
 
 
 def sample(x: Tensor, columns: Tensor, rows: Tensor, *, mode: str, padding: str) -> Tensor:
@@ -36,10 +39,7 @@ def sample(x: Tensor, columns: Tensor, rows: Tensor, *, mode: str, padding: str)
 
 def warp_nearest4(x: Tensor, flow: Tensor) -> Tensor:
     """Return the four pixels around each displaced position: (B, C, H, W) -> (B, 4C, H, W)."""
-    height, width = x.shape[-2:]
-    rows, columns = torch.meshgrid(
-        torch.arange(height, dtype=x.dtype), torch.arange(width, dtype=x.dtype), indexing="ij"
-    )
+    rows, columns = pixels(x)
     columns, rows = columns + flow[:, 0], rows + flow[:, 1]
     corners = [
         sample(x, column, row, mode="nearest", padding="zeros")

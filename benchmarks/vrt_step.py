@@ -134,6 +134,8 @@ def _runner(options: argparse.Namespace, model: Any, clip: Any) -> Callable[[], 
 def _seconds(run: Callable[[], Any], device: str) -> float:
     import torch
 
+    if device == "cuda":
+        torch.cuda.synchronize()
     start = time.perf_counter()
     run()
     if device == "cuda":
@@ -153,7 +155,7 @@ def _peak_tensor_bytes(run: Callable[[], Any], device: str) -> int:
         return torch.cuda.max_memory_allocated() - before
 
     class Live(TorchDispatchMode):
-        """Follows every storage from the operator that makes it to its end."""
+        """Follows every storage that an operator returns to its end; not what custom operators use inside."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deblurkit.config.sections import DataSection, ModelSection, TrainSection
+from deblurkit.config.sections import DataSection, ModelSection, TrainSection, VrtSection
 
 VRT_DEPTH_COUNTS = (8, 11, 13)  # 7 stages, and 1, 4 or 6 groups of the reconstruction stage
 VRT_SMALLEST_CROP = 40  # at 32 px the coarsest level of VRT's flow pyramid has no pixel
@@ -109,6 +109,27 @@ def _for_vrt(data: DataSection, model: ModelSection) -> Iterator[Contradiction]:
     yield from _vrt_sizes(model)
 
 
+def _alignment(vrt: VrtSection) -> Iterator[Contradiction]:
+    """Yield what keeps the deformable convolution from sharing channels and taps among its neighbours."""
+    neighbours, width, groups = vrt.pa_frames // 2, vrt.embed_dims[0], vrt.deformable_groups
+    if width % neighbours:
+        yield Contradiction(
+            ("MODEL.VRT.EMBED_DIMS", "MODEL.VRT.PA_FRAMES"),
+            f"expected a multiple of {neighbours}, the frames on each side that PA_FRAMES aligns, got {width}",
+        )
+    if neighbours * width % groups:
+        yield Contradiction(
+            ("MODEL.VRT.DEFORMABLE_GROUPS", "MODEL.VRT.PA_FRAMES", "MODEL.VRT.EMBED_DIMS"),
+            f"expected a divisor of the {neighbours} x {width} channels that are aligned, got {groups}",
+        )
+    if 9 * groups % neighbours:
+        yield Contradiction(
+            ("MODEL.VRT.DEFORMABLE_GROUPS", "MODEL.VRT.PA_FRAMES"),
+            f"expected a multiple of {neighbours}, so that each of the frames on a side moves as many taps,"
+            f" got {groups}",
+        )
+
+
 def _vrt_sizes(model: ModelSection) -> Iterator[Contradiction]:
     vrt = model.vrt
     odd = [width for width in vrt.embed_dims if width % vrt.num_heads or width % 4]
@@ -117,13 +138,7 @@ def _vrt_sizes(model: ModelSection) -> Iterator[Contradiction]:
             ("MODEL.VRT.EMBED_DIMS", "MODEL.VRT.NUM_HEADS"),
             f"expected multiples of 4 and of NUM_HEADS ({vrt.num_heads}), got {odd[0]}",
         )
-    neighbours = vrt.pa_frames // 2
-    width, groups = vrt.embed_dims[0], vrt.deformable_groups
-    if width % neighbours or neighbours * width % groups or 9 * groups % neighbours:
-        yield Contradiction(
-            ("MODEL.VRT.DEFORMABLE_GROUPS", "MODEL.VRT.PA_FRAMES", "MODEL.VRT.EMBED_DIMS"),
-            f"expected a divisor of the {neighbours} x {width} channels that are aligned, got {groups}",
-        )
+    yield from _alignment(vrt)
     last = len(model.vrt_depths) - 1
     outside = [index for index in vrt.indep_reconsts or () if not VRT_STAGES <= index <= last]
     if outside:

@@ -182,6 +182,8 @@ def _number(field: dict[str, Any]) -> str:
         words += f" of at least {field['minimum']:g}"
     if "exclusiveMinimum" in field:
         words += f" above {field['exclusiveMinimum']:g}"
+        if "maximum" in field:
+            words += f" and of at most {field['maximum']:g}"
     if "exclusiveMaximum" in field:
         words += f" and below {field['exclusiveMaximum']:g}"
     return words + (f" that divides by {field['multipleOf']}" if "multipleOf" in field else "")

@@ -174,7 +174,7 @@ class ModelSection(Section):
     window_size: Count | tuple[Count, Count, Count] = Field(
         8, description="Attention window: height and width [tokens], or [frames, height, width]."
     )
-    vrt: VrtSection = Field(default_factory=VrtSection, description="Checkpointing in VRT.")
+    vrt: VrtSection = Field(default_factory=VrtSection, description="Sizes and recomputation of VRT.")
     spike_tsa: SpikeTsaSection = Field(
         default_factory=SpikeTsaSection, description="Attention over time among spike features."
     )

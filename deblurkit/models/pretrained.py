@@ -64,7 +64,10 @@ def load_pretrained(model: nn.Module, path: Path) -> PretrainedReport:
 
     Raises:
         CheckpointError: if the file cannot be read or belongs to another network; the model is as it was.
+        ValueError: if the model is on the device ``meta``, which holds no weights.
     """
+    if any(tensor.is_meta for tensor in model.state_dict().values()):
+        raise ValueError("a network on meta holds no weights; give it memory first, by to_empty(device=...)")
     saved, own = read_weights(path), model.state_dict()
     _check_fit(own, saved, path)
     weights = _converted(saved, own, path)
@@ -122,7 +125,8 @@ def _what_is_wrong(error: Exception) -> str:
             " ask its author for a .safetensors, or for a torch.save of a state dict"
         )
     operand = re.search(r"Unsupported operand \d+", text)
-    reason = operand[0] if operand else (text.strip().splitlines() or [type(error).__name__])[0]
+    words = re.search(r".*[A-Za-z]{3}.*", text)  # of a file of something else, the reader's error is a byte
+    reason = operand[0] if operand else words[0].strip() if words else type(error).__name__
     return f"damaged, or no file of weights ({reason}); fetch it again"
 
 

@@ -145,6 +145,8 @@ def assemble(
         DeblurkitError: where a part cannot be made as the configuration says.
     """
     device = pick_device(config.train.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     dataset = open_training_data(config.data, seed=config.seed, message=message)
     workers = plan_workers(config.dataloader, gpus=1, cpus=available_cpus())
     clips = TrainingClips(
@@ -207,8 +209,6 @@ def build_loss(section: LossSection) -> Loss:
 def pick_device(setting: str) -> torch.device:
     """Return the device that TRAIN.DEVICE names; ``auto`` is the first GPU where there is one.
 
-    For a CPU the process is told to keep the memory that a step frees.
-
     Raises:
         DeblurkitError: if a GPU is asked for and none can be used.
     """
@@ -219,7 +219,6 @@ def pick_device(setting: str) -> torch.device:
         )
     if setting == "cuda" or (setting == "auto" and torch.cuda.is_available()):
         return torch.device("cuda", 0)
-    keep_freed_memory()
     return torch.device("cpu")
 
 

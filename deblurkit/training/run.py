@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from deblurkit.config.schema import Config
@@ -139,7 +140,8 @@ class _Run:
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         self._write_config()
         if self.config.train.compile_model:
-            self.parts.model.compile(mode=self.config.train.compile_mode)
+            # Each shape is a graph of its own: what depends on shapes alone is a constant of it.
+            self.parts.model.compile(mode=self.config.train.compile_mode, dynamic=False)
         self.observer.started(self._plan())
         journal = Journal(self.folder / "logs", tensorboard=self.config.log.tensorboard)
         timing = self._timing_logger()
@@ -301,11 +303,14 @@ class _Run:
 
     def _validate(self, journal: Journal, stop: StopRequest) -> Validation:
         step = self.done_steps
-        result = self.parts.held_out.validate(
-            self.parts.model,
-            precision=self.parts.precision,
-            progress=lambda done, total: self._leave_if_asked(stop),
-        )
+        with torch.compiler.set_stance(
+            "force_eager"
+        ):  # whole frames: shapes that a crop's graph does not fit
+            result = self.parts.held_out.validate(
+                self.parts.model,
+                precision=self.parts.precision,
+                progress=lambda done, total: self._leave_if_asked(stop),
+            )
         journal.validation(step, result)
         self.observer.validated(step, result)
         if self.picture is not None and self._picture_is_due(step):
@@ -401,6 +406,7 @@ _FREE = (
     "TRAIN.MAX_STEPS",
     "TRAIN.EPOCHS",
     "TRAIN.VAL_BATCH_SIZE",
+    "MODEL.PRETRAINED",  # the checkpoint takes its place
 )
 
 

@@ -30,6 +30,11 @@ def check_supported(config: Config) -> list[str]:
         warnings.append(
             "DATA.USE_PRECOMPUTED_VOXELS: this version makes voxels from the spikes as it loads them"
         )
+    if config.model.arch == "vrt" and config.model.freeze_flow_steps and config.model.pretrained is None:
+        warnings.append(
+            "MODEL.FREEZE_FLOW_STEPS: without MODEL.PRETRAINED it holds an untrained optical flow still; set it"
+            " to 0, or name the weights"
+        )
     if not config.dataloader.persistent_workers:
         warnings.append(
             "DATALOADER.PERSISTENT_WORKERS: training runs in one stream; its workers live as long as the run"

@@ -40,6 +40,16 @@ def found(data=None, model=None, train=None):
         ({"model": {"VRT": {"NUM_HEADS": 5}}}, "MODEL.VRT.EMBED_DIMS", "of NUM_HEADS (5), got 96"),
         ({"model": {"VRT": {"DEFORMABLE_GROUPS": 7}}}, "MODEL.VRT.DEFORMABLE_GROUPS", "1 x 96 channels"),
         (
+            {"model": {"VRT": {"PA_FRAMES": 6, "EMBED_DIMS": [16, 16], "NUM_HEADS": 2}}},
+            "MODEL.VRT.EMBED_DIMS",
+            "a multiple of 3, the frames on each side that PA_FRAMES aligns, got 16",
+        ),
+        (
+            {"model": {"VRT": {"PA_FRAMES": 4, "DEFORMABLE_GROUPS": 3}}},
+            "MODEL.VRT.DEFORMABLE_GROUPS",
+            "a multiple of 2, so that each of the frames on a side moves as many taps, got 3",
+        ),
+        (
             {"model": {"VRT": {"INDEP_RECONSTS": [9]}}},
             "MODEL.VRT.INDEP_RECONSTS",
             "stage 8's groups, 7 to 7, got 9",

@@ -136,8 +136,14 @@ def test_every_key_of_the_seeds_is_known(text):
             'TRAIN: {BATCH_SIZE: "2"}',
             'run.yaml:1: TRAIN.BATCH_SIZE: expected a whole number of at least 1, got "2"',
         ),
-        ("TRAIN: {OPTIM: {LR: -1}}", "run.yaml:1: TRAIN.OPTIM.LR: expected a number above 0, got -1"),
-        ("TRAIN: {OPTIM: {LR: .inf}}", "run.yaml:1: TRAIN.OPTIM.LR: expected a number above 0, got Infinity"),
+        (
+            "TRAIN: {OPTIM: {LR: -1}}",
+            "run.yaml:1: TRAIN.OPTIM.LR: expected a number above 0 and of at most 1, got -1",
+        ),
+        (
+            "TRAIN: {OPTIM: {LR: .inf}}",
+            "run.yaml:1: TRAIN.OPTIM.LR: expected a number above 0 and of at most 1, got Infinity",
+        ),
         ("TRAIN: {AMP_DTYPE: f16}", 'run.yaml:1: TRAIN.AMP_DTYPE: expected one of bf16, fp16, got "f16"'),
         ("LOG: {TENSORBOARD: 1}", "run.yaml:1: LOG.TENSORBOARD: expected true or false, got 1"),
         ("LOG: {SAVE_DIR: ''}", 'run.yaml:1: LOG.SAVE_DIR: expected a path, got ""'),

@@ -57,7 +57,7 @@ def test_every_key_says_what_it_takes_and_what_for():
     assert keys["TRAIN.BATCH_SIZE"].expected == "a whole number of at least 1"
     assert keys["DATA.CROP_SIZE"].expected == "a whole number of at least 16 that divides by 8"
     assert keys["SEED"].expected == "a whole number from 0 to 4,294,967,295"
-    assert keys["TRAIN.OPTIM.LR"].expected == "a number above 0"
+    assert keys["TRAIN.OPTIM.LR"].expected == "a number above 0 and of at most 1"
     assert keys["TRAIN.AMP_DTYPE"].expected == "one of bf16, fp16"
     assert keys["DATA.ROOT"].expected == "a path"
 

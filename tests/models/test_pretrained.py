@@ -277,3 +277,17 @@ def test_published_weights_do_not_fit_a_light_network(published, tmp_path):
 def test_a_tensor_that_holds_no_numbers_is_named(published, tmp_path):
     state = {**published, "conv_last.bias": torch.empty(3, device="meta")}
     assert refusal(saved(state, tmp_path)).startswith("expected conv_last.bias as a dense tensor, got")
+
+
+def test_a_network_without_memory_is_refused(published, tmp_path):
+    path = saved(published, tmp_path)
+    with torch.device("meta"):
+        model = network()
+    with pytest.raises(ValueError, match="on meta holds no weights"):
+        load_pretrained(model, path)
+
+
+def test_a_text_under_the_name_of_weights(tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_text("hallo\n")
+    assert "damaged, or no file of weights (KeyError)" in refusal(path)

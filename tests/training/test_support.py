@@ -20,3 +20,12 @@ def test_training_on_the_held_out_split_is_said(tiny_config):
     assert warning.startswith("DATA.VAL_SPLIT: test is trained on too")
     (warning,) = check_supported(tiny_config("DATALOADER.PERSISTENT_WORKERS=false"))
     assert "one stream" in warning
+
+
+def test_an_untrained_flow_held_still_is_said(tiny_config):
+    keys = ("MODEL.ARCH=vrt", "DATA.CROP_SIZE=64", "MODEL.FREEZE_FLOW_STEPS=10")
+    assert any(
+        text.startswith("MODEL.FREEZE_FLOW_STEPS: without") for text in check_supported(tiny_config(*keys))
+    )
+    trained = check_supported(tiny_config(*keys, "MODEL.PRETRAINED=weights.pth"))
+    assert not any("FREEZE_FLOW" in text for text in trained)

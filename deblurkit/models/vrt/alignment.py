@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,9 @@ from deblurkit.models.vrt.kernels import refuse_second_derivatives
 from deblurkit.models.vrt.warping import displaced, pixel_scale, warp
 
 TAPS = 9
-_LIVE_SAMPLES = 4_000_000  # what the taps see at a time on a CPU
+_LIVE_SAMPLES_CPU = 4_000_000  # what the taps see at a time: what a CPU's caches hold
+_LIVE_SAMPLES = 2**28  # the same on a GPU: 1 GiB
+_LIVE_OFFSETS = 2**27  # offsets and masks at a time where no gradient keeps them all
 
 
 def deformable_conv(
@@ -46,62 +49,71 @@ def deformable_conv(
 
 
 def _columns(x: Tensor, at: Tensor, mask: Tensor, conv_groups: int) -> Tensor:
-    """Return what the taps of each pixel see, times the mask: (P, n, C / n * 9, H * W)."""
+    """Return what the taps of each pixel see, times the mask: (P, n, C / n * 9, H * W).
+
+    ``at`` and ``mask`` may be some rows of them, and so is the result.
+    """
     count, channels, height, width = x.shape
     groups = at.shape[2]
     sampled = F.grid_sample(
         x.reshape(count * groups, channels // groups, height, width),
-        at.permute(0, 2, 3, 4, 5, 1).reshape(count * groups, TAPS * height, width, 2),
+        at.permute(0, 2, 3, 4, 5, 1).reshape(count * groups, -1, width, 2),
         mode="bilinear",
         padding_mode="zeros",
         align_corners=True,
     )
-    sampled = sampled.view(count, groups, channels // groups, TAPS, height * width)
-    seen = sampled * mask.reshape(count, groups, 1, TAPS, height * width)
-    return seen.view(count, conv_groups, -1, height * width)
+    pixels = mask.shape[-2] * width
+    sampled = sampled.view(count, groups, channels // groups, TAPS, pixels)
+    seen = sampled * mask.reshape(count, groups, 1, TAPS, pixels)
+    return seen.view(count, conv_groups, -1, pixels)
 
 
 class _DeformableProduct(torch.autograd.Function):
     """The kernel (n, E / n, C / n * 9) times `_columns`, which are made again in the backward pass.
 
-    What the taps see is nine times the frames. It is made for as many frames at a time as a CPU's caches
-    hold, or for all of them at once on a GPU.
+    What the taps see is nine times the frames; it is made for a few frames, or rows of a frame, at a time.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, at: Tensor, mask: Tensor, kernel: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.save_for_backward(x, at, mask, kernel)
-        parts = _frames_at_a_time(x)
-        products = [
-            kernel @ _columns(frames, places, shares, kernel.shape[0])
-            for frames, places, shares in zip(x.split(parts), at.split(parts), mask.split(parts), strict=True)
-        ]
-        return products[0] if len(products) == 1 else torch.cat(products)
+        count, _, height, width = x.shape
+        out = x.new_empty(count, *kernel.shape[:2], height, width)
+        for frames, rows in _pieces(x):
+            columns = _columns(x[frames], at[frames, ..., rows, :], mask[frames, ..., rows, :], len(kernel))
+            out[frames, ..., rows, :] = (kernel @ columns).unflatten(3, (-1, width))
+        return out.flatten(3)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
         refuse_second_derivatives()
         x, at, mask, kernel = ctx.saved_tensors
-        grads = torch.empty_like(x), torch.empty_like(at), torch.empty_like(mask)
+        grad_x, grad_at, grad_mask = torch.zeros_like(x), torch.empty_like(at), torch.empty_like(mask)
         grad_kernel = torch.zeros_like(kernel)
-        step = _frames_at_a_time(x)
-        for start in range(0, len(x), step):
-            frames = slice(start, start + step)
+        grad = grad.unflatten(3, x.shape[-2:])
+        for frames, rows in _pieces(x):
+            places = frames, ..., rows, slice(None)
             with torch.enable_grad():
-                inputs = [tensor[frames].detach().requires_grad_() for tensor in (x, at, mask)]
-                columns = _columns(inputs[0], inputs[1], inputs[2], kernel.shape[0])
-            to_kernel = grad[frames] @ columns.detach().transpose(2, 3)
-            grad_kernel += to_kernel.sum(0)
-            to_columns = kernel.transpose(1, 2) @ grad[frames]
-            for whole, part in zip(grads, torch.autograd.grad(columns, inputs, to_columns), strict=True):
-                whole[frames] = part
-        return *grads, grad_kernel
+                inputs = [part.detach().requires_grad_() for part in (x[frames], at[places], mask[places])]
+                columns = _columns(inputs[0], inputs[1], inputs[2], len(kernel))
+            incoming = grad[places].flatten(3)
+            grad_kernel += (incoming @ columns.detach().transpose(2, 3)).sum(0)
+            to_columns = kernel.transpose(1, 2) @ incoming
+            to_x, grad_at[places], grad_mask[places] = torch.autograd.grad(columns, inputs, to_columns)
+            grad_x[frames] += to_x
+        return grad_x, grad_at, grad_mask, grad_kernel
 
 
-def _frames_at_a_time(x: Tensor) -> int:
-    if x.device.type != "cpu":
-        return len(x)
-    return max(1, _LIVE_SAMPLES // (TAPS * x[0].numel()))
+def _pieces(x: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Yield frames and rows of (P, C, H, W) of which the taps see no more than fits at a time."""
+    count, _, height, _ = x.shape
+    limit = _LIVE_SAMPLES_CPU if x.device.type == "cpu" else _LIVE_SAMPLES
+    samples = TAPS * x[0].numel()
+    frames = max(1, limit // samples)
+    rows = height if samples <= limit else max(1, limit * height // samples)
+    for start in range(0, count, frames):
+        for top in range(0, height, rows):
+            yield slice(start, start + frames), slice(top, top + rows)
 
 
 @once_per_shape
@@ -148,7 +160,7 @@ class FlowGuidedAlignment(nn.Module):
         frames = x.permute(0, 1, 4, 2, 3).contiguous()  # (B, D, C, H, W)
         near, moved = self._pairs(frames, flows)
         target = torch.cat([frames[:, :-1], frames[:, 1:]]).flatten(0, 1)  # (P, C, H, W)
-        aligned = self._align(near, target, moved).view(2, batch, depth - 1, height, width, dim)
+        aligned = self._align_a_few(near, target, moved).view(2, batch, depth - 1, height, width, dim)
         nothing = aligned.new_zeros(batch, 1, height, width, dim)
         return torch.cat([aligned[0], nothing], dim=1), torch.cat([nothing, aligned[1]], dim=1)
 
@@ -168,6 +180,21 @@ class FlowGuidedAlignment(nn.Module):
             forward = _pad_frames(flows.forward[step - 1], before=outside)
             moved.append(torch.cat([backward, forward]).flatten(0, 1))
         return near, moved
+
+    def _align_a_few(self, near: list[Tensor], target: Tensor, flows: list[Tensor]) -> Tensor:
+        """Return `_align` of all pairs, of a few at a time where no gradient keeps their offsets."""
+        step = len(target)
+        if not torch.is_grad_enabled():
+            step = max(1, _LIVE_OFFSETS // (3 * self.groups * TAPS * target.shape[-2:].numel()))
+        parts = zip(*(frames.split(step) for frames in (*near, target, *flows)), strict=True)
+        return torch.cat(
+            [
+                self._align(
+                    list(part[: self.neighbours]), part[self.neighbours], list(part[-self.neighbours :])
+                )
+                for part in parts
+            ]
+        )
 
     def _align(self, near: list[Tensor], target: Tensor, flows: list[Tensor]) -> Tensor:
         """Return the neighbours aligned with their targets, (P, H * W, C)."""
@@ -202,7 +229,7 @@ class FlowGuidedAlignment(nn.Module):
     def _positions(self, raw: Tensor, flows: list[Tensor]) -> Tensor:
         """Return where every tap samples, (P, 2, G, 9, H, W) from -1 to 1: flow, tap and bounded offset."""
         height, width = raw.shape[-2:]
-        scale = pixel_scale(height, width, like=raw).view(2, 1, 1, 1, 1)
+        scale = pixel_scale(height, width, device=raw.device, dtype=raw.dtype).view(2, 1, 1, 1, 1)
         taps = _tap_offsets(raw.dtype, raw.device).view(2, 1, TAPS, 1, 1)
         ends = [
             (displaced(flow)[:, :, None, None] + taps) * scale - 1 for flow in flows

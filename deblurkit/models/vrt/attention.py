@@ -105,7 +105,7 @@ def stock_biased_attention(
     for kind, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
         query, key, value = qkv[start:stop].unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
         shifted = (bias + masks[kind]).to(qkv.dtype).expand(stop - start, *bias.shape)
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=shifted)
+        seen = _fused(query, key, value, shifted)
         parts.append(seen.transpose(1, 2).flatten(2))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -119,9 +119,16 @@ def stock_mutual_attention(qkv: Tensor, masks: Tensor, starts: tuple[int, ...], 
             for part in qkv[start:stop].chunk(3, dim=-1)
         )  # each (2, n, H, L / 2, e)
         mask = masks[kind].to(qkv.dtype) if masks.shape[0] > 1 else None
-        seen = [
-            F.scaled_dot_product_attention(query[1 - frame], key[frame], value[frame], attn_mask=mask)
-            for frame in (0, 1)
-        ]
+        seen = [_fused(query[1 - frame], key[frame], value[frame], mask) for frame in (0, 1)]
         parts.append(torch.cat(seen, dim=2).transpose(1, 2).flatten(2))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attend, (N, H, L, e), with heads of 16-bit numbers widened by zeros to the 16 bytes the kernels ask for."""
+    width = query.shape[-1]
+    missing = -width % 8 if query.dtype.itemsize == 2 else 0
+    if missing:
+        query, key, value = (F.pad(part, (0, missing)) for part in (query, key, value))
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=width**-0.5)
+    return seen[..., :width]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,7 +22,8 @@ def once_per_shape(function: Callable[P, R]) -> Callable[P, R]:
     """
 
     def made(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.inference_mode(False):  # a training step may be the next to use it
+        # A training step may be the next to use it, and none of it may be a fake tensor.
+        with torch.inference_mode(False), _disable_current_modes():
             return function(*args, **kwargs)
 
     kept = functools.lru_cache(maxsize=_KEPT)(made)

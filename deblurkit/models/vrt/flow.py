@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deblurkit.models.vrt.constants import once_per_shape
 from deblurkit.models.vrt.warping import warp
 
 LEVELS = 6
@@ -96,8 +97,17 @@ class SpyNet(nn.Module):
 def _resized(flow: Tensor, size: tuple[int, int]) -> Tensor:
     """Return a flow (P, 2, h, w) resized, its vectors in the new pixels."""
     height, width = flow.shape[-2:]
-    factor = flow.new_tensor([size[1] / width, size[0] / height]).view(2, 1, 1)
-    return F.interpolate(flow, size, mode="bilinear", align_corners=False) * factor
+    resized = F.interpolate(flow, size, mode="bilinear", align_corners=False)
+    return resized * _stretch((height, width), size, device=flow.device, dtype=flow.dtype)
+
+
+@once_per_shape
+def _stretch(
+    before: tuple[int, int], after: tuple[int, int], *, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """Return by what a vector grows with the frame, (2, 1, 1), x first."""
+    factors = [after[1] / before[1], after[0] / before[0]]
+    return torch.tensor(factors, device=device, dtype=dtype).view(2, 1, 1)
 
 
 def clip_flows(spynet: nn.Module, clip: Tensor, *, reach: int) -> list[ClipFlows]:

@@ -55,7 +55,7 @@ def biased_attention(
         everywhere = shifted[None].expand(stop - start, *shifted.shape)
         parts.append(_flash(query, key, value, 0.0, False, attn_mask=everywhere))
     if len(parts) == 1:
-        return parts[0][0].transpose(1, 2).flatten(2), parts[0][1]
+        return parts[0][0].transpose(1, 2).flatten(2), parts[0][1].contiguous()
     out = torch.cat([part[0].transpose(1, 2) for part in parts])  # (N, L, H, e)
     return out.flatten(2), torch.cat([part[1] for part in parts])
 

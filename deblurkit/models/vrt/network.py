@@ -220,9 +220,18 @@ def _check_alignment(embed_dims: Sequence[int], pa_frames: int, groups: int) -> 
     if pa_frames not in (2, 4, 6):
         raise ValueError(f"pa_frames: expected 2, 4 or 6, got {pa_frames}")
     neighbours, dim = pa_frames // 2, embed_dims[0]
-    if groups < 1 or dim % neighbours or neighbours * dim % groups or 9 * groups % neighbours:
+    if dim % neighbours:
         raise ValueError(
-            f"deformable_groups: {groups} groups do not divide {neighbours} neighbours of {dim} channels"
+            f"embed_dims: expected a multiple of the {neighbours} frames that are aligned on a side, got {dim}"
+        )
+    if groups < 1 or neighbours * dim % groups:
+        raise ValueError(
+            f"deformable_groups: expected a divisor of {neighbours} neighbours x {dim} channels, got {groups}"
+        )
+    if 9 * groups % neighbours:
+        raise ValueError(
+            f"deformable_groups: expected a multiple of {neighbours}, so that each neighbour moves as many"
+            f" taps, got {groups}"
         )
 
 

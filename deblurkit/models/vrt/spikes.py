@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from deblurkit.models.vrt.half import in_float32
+
 Tile = tuple[slice, slice]
 
 
@@ -162,9 +164,16 @@ def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
         return x
     shrinks = x.shape[-2] > size[0] or x.shape[-1] > size[1]
     batch, channels = x.shape[:2]
-    planes = F.interpolate(
-        x.flatten(0, 1), list(size), mode="bilinear", align_corners=False, antialias=shrinks
-    )
+    with in_float32(x.device):
+        planes = F.interpolate(
+            x.flatten(0, 1).float()
+            if x.dtype.itemsize == 2
+            else x.flatten(0, 1),  # not for 16 bits everywhere
+            list(size),
+            mode="bilinear",
+            align_corners=False,
+            antialias=shrinks,
+        )
     return planes.unflatten(0, (batch, channels))
 
 

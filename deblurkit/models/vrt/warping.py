@@ -23,15 +23,17 @@ def displaced(flow: Tensor) -> Tensor:
     return flow + pixel_grid(*flow.shape[-2:], device=flow.device, dtype=flow.dtype)
 
 
-def pixel_scale(height: int, width: int, *, like: Tensor) -> Tensor:
-    """Return what turns pixels into the -1 to 1 of `grid_sample` with aligned corners: (2,), x first."""
-    return like.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
+@once_per_shape
+def pixel_scale(height: int, width: int, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return what turns pixels into the -1 to 1 of `grid_sample` with aligned corners, (2, 1, 1), x first."""
+    factors = [2 / max(width - 1, 1), 2 / max(height - 1, 1)]
+    return torch.tensor(factors, device=device, dtype=dtype).view(2, 1, 1)
 
 
 def warp(x: Tensor, flow: Tensor, *, padding: str = "zeros") -> Tensor:
     """Sample (P, C, H, W) bilinearly where ``flow`` (P, 2, H, W) points; outside is zero or the border."""
     height, width = flow.shape[-2:]
-    scale = pixel_scale(height, width, like=flow).view(2, 1, 1)
+    scale = pixel_scale(height, width, device=flow.device, dtype=flow.dtype)
     grid = (displaced(flow) * scale - 1).permute(0, 2, 3, 1)  # (P, H, W, 2)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=True)
 
@@ -55,6 +57,6 @@ def _pick(pixels: Tensor, column: Tensor, row: Tensor, *, width: int) -> Tensor:
     """Return (P, C, M) pixels at whole positions (P, M), zero outside."""
     count = pixels.shape[2]
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < count // width)
-    index = (row * width + column).long().clamp(0, count - 1)
+    index = (row.long() * width + column.long()).clamp(0, count - 1)
     picked = pixels.gather(2, index[:, None].expand(-1, pixels.shape[1], -1))
     return picked * inside[:, None].to(pixels.dtype)

@@ -27,8 +27,8 @@ class WindowLayout:
     Attributes:
         window: the window used, at most as large as the clip on every axis.
         num_windows: N, of all clips.
-        index: (N * L,) row of ``tokens.flatten(0, 3)`` of every place in the windows; 0 for padding.
-        inverse: (B * D * H * W,) place of every token.
+        index: (N * L,) int32, row of ``tokens.flatten(0, 3)`` of every place in the windows; 0 for padding.
+        inverse: (B * D * H * W,) int32, place of every token.
         padding: places that hold no token, or None.
         starts: first window of every kind, and N at the end.
         masks: (kinds, L, L) float32, 0 or MASKED.
@@ -69,20 +69,22 @@ def window_layout(
     """
     used, shift = used_window(size, window, shifted=shifted)
     places = _places(batch, size, used, shift)  # (B, N / B, L), -1 where there is no token
-    regions = _regions(size, used, shift)  # (N / B, L)
-    by_kind, starts, masks = _kinds(regions, batch)
+    kind, by_kind = _kinds(size, used, shift).sort(stable=True)
+    regions = _regions(size, used, shift)[by_kind]  # (N / B, L)
+    starts, masks = _masks(kind, regions, batch=batch)
     half = regions.shape[1] // 2
-    _, frame_starts, frame_masks = _kinds(regions[by_kind, :half], batch, keep_order=True)
+    frame_starts, frame_masks = _masks(kind // 2, regions[:, :half], batch=batch)
     flat = places[:, by_kind].transpose(0, 1).flatten()  # kind by kind, in it window by window, clip by clip
     filled = flat >= 0
-    inverse = torch.empty(batch * math.prod(size), dtype=torch.long)
-    inverse[flat[filled]] = torch.arange(flat.numel())[filled]
+    at = torch.arange(flat.numel(), dtype=torch.int32, device="cpu")
+    inverse = torch.empty(batch * math.prod(size), dtype=torch.int32, device="cpu")
+    inverse[flat[filled]] = at[filled]
     return WindowLayout(
         window=used,
         num_windows=batch * regions.shape[0],
-        index=flat.clamp(min=0).to(device),
+        index=flat.clamp(min=0).int().to(device),
         inverse=inverse.to(device),
-        padding=None if bool(filled.all()) else torch.arange(flat.numel())[~filled].to(device),
+        padding=None if bool(filled.all()) else at[~filled].long().to(device),
         starts=starts,
         masks=masks.to(device),
         frame_starts=frame_starts,
@@ -122,21 +124,33 @@ def _cut(grid: Tensor, window: Triple) -> Tensor:
     return cut.permute(0, 1, 3, 5, 2, 4, 6).reshape(batch, -1, wd * wh * ww)
 
 
-def _kinds(
-    regions: Tensor, batch: int, *, keep_order: bool = False
-) -> tuple[Tensor, tuple[int, ...], Tensor]:
-    """Return the windows sorted by their mask, where each kind starts (counting ``batch`` clips), the masks.
+def _kinds(size: Triple, window: Triple, shift: Triple) -> Tensor:
+    """Return a number for every window, (N / B,), equal where the masks are.
 
-    With ``keep_order`` the windows stay where they are; a kind that returns later is counted anew.
+    The roll brings strangers together only in the last window of a shifted axis: one bit for each axis, that
+    of the frames lowest, so that half of the number is the kind of one frame's mask.
     """
-    different = regions[:, :, None] != regions[:, None, :]  # (N / B, L, L)
-    patterns, kind = torch.unique(different.flatten(1), dim=0, return_inverse=True)
-    order = torch.arange(len(kind), device="cpu") if keep_order else kind.argsort(stable=True)
-    runs, counts = kind[order].unique_consecutive(return_counts=True)
-    ends = torch.cat([torch.zeros(1, dtype=torch.long, device="cpu"), counts.cumsum(0)]) * batch
-    hidden = patterns[runs].view(-1, *different.shape[1:])
+    kind = torch.zeros(1, 1, 1, dtype=torch.long, device="cpu")
+    for axis, (bit, s, w, moved) in enumerate(zip((1, 2, 4), size, window, shift, strict=True)):
+        last = torch.zeros(-(-s // w), dtype=torch.long, device="cpu")
+        last[-1] = bit if moved else 0
+        shape = [1, 1, 1]
+        shape[axis] = len(last)
+        kind = kind + last.view(shape)
+    return kind.flatten()
+
+
+def _masks(kind: Tensor, regions: Tensor, *, batch: int) -> tuple[tuple[int, ...], Tensor]:
+    """Return where each kind starts, counting ``batch`` clips, and the mask of each.
+
+    ``kind`` (N / B,) is sorted, ``regions`` (N / B, L) as of `_regions`.
+    """
+    _, counts = kind.unique_consecutive(return_counts=True)
+    ends = [0, *counts.cumsum(0).tolist()]
+    first = regions[ends[:-1]]
+    hidden = first[:, :, None] != first[:, None, :]
     masks = torch.zeros(hidden.shape, device="cpu").masked_fill_(hidden, MASKED)
-    return order, tuple(ends.tolist()), masks
+    return tuple(end * batch for end in ends), masks
 
 
 def relative_position_index(window: Triple) -> Tensor:

@@ -65,6 +65,31 @@ def test_more_frames_than_fit_into_a_cache_are_convolved_in_parts(references):
         references.assert_near(mine, other, within=1e-10)
 
 
+@pytest.mark.parametrize("rows", [1, 4, 5])
+def test_a_frame_that_does_not_fit_is_convolved_by_rows(references, monkeypatch, rows):
+    """`torchvision.ops.deform_conv2d`, with room for some rows of one frame at a time."""
+    monkeypatch.setattr("deblurkit.models.vrt.alignment._LIVE_SAMPLES_CPU", 9 * 12 * WIDTH * rows)
+    test_the_deformable_convolution_is_torchvisions(references, 2, 4)
+
+
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_without_gradients_a_few_pairs_are_aligned_at_a_time(monkeypatch, pairs):
+    """The same with gradients, where all pairs are one batch."""
+    model = aligner(neighbours=2)
+    torch.nn.init.normal_(model.conv_offset[-1].weight, std=0.1)
+    clip = torch.randn(1, 4, HEIGHT, WIDTH, 6, dtype=torch.float64)
+    flows = ClipFlows(*([torch.randn(1, 4 - n, 2, HEIGHT, WIDTH).double() for n in (1, 2)] for _ in "ab"))
+    batches = []
+    model.conv_offset[0].register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
+    expected = model(clip, flows)
+    monkeypatch.setattr("deblurkit.models.vrt.alignment._LIVE_OFFSETS", 3 * 2 * 9 * HEIGHT * WIDTH * pairs)
+    with torch.no_grad():
+        out = model(clip, flows)
+    assert batches == [6] + [pairs] * (6 // pairs)
+    for mine, other in zip(out, expected, strict=True):
+        assert torch.allclose(mine, other, rtol=1e-12, atol=1e-12)
+
+
 def aligner(dim=6, neighbours=1, groups=2, radius=10.0):
     torch.manual_seed(0)
     return FlowGuidedAlignment(dim, neighbours=neighbours, groups=groups, radius=radius).double()

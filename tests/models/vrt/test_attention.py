@@ -53,6 +53,38 @@ def test_the_gpu_path_of_mutual_attention_equals_the_cpu_one(references, starts)
         references.assert_near(mine, other, within=1e-12)
 
 
+@pytest.mark.parametrize("channels", [8, 20])
+def test_the_gpu_path_takes_heads_of_any_width_in_16_bits(references, channels):
+    """The operator in float64; fused kernels want heads of whole 16 bytes, stage 8 has heads of 20 channels."""
+    qkv, bias, grad = drawn(5, channels=channels, dtype=torch.bfloat16)
+    masks, results = references.stripes(8, 1), []
+    for dtype in (torch.bfloat16, torch.float64):
+        both, alone = (qkv.to(dtype, copy=True).requires_grad_() for _ in range(2))
+        out = stock_biased_attention(both, bias.to(dtype), masks, (0, 5), 2)
+        seen = stock_mutual_attention(alone, references.stripes(4, 1), (0, 5), 2)
+        grads = torch.autograd.grad((out, seen), (both, alone), (grad.to(dtype), grad.to(dtype)))
+        assert out.shape == seen.shape == grad.shape
+        results.append([out, seen, *grads])
+    for mine, other in zip(*results, strict=True):
+        references.assert_near(mine.double(), other, within=3e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype, within", [(torch.float32, 1e-4), (torch.bfloat16, 3e-2)])
+def test_on_a_gpu_attention_is_that_of_a_cpu(references, dtype, within):
+    """`stock_*` on a CPU in float64, with the gradient of the bias, windows of 6x8x8 and heads of 20."""
+    qkv, bias, grad = drawn(6, heads=6, tokens=384, channels=20)
+    results = []
+    for device, kind in (("cuda", dtype), ("cpu", torch.float64)):
+        inputs = [value.to(device, kind).detach().requires_grad_() for value in (qkv, bias)]
+        masks = references.stripes(384, 2).to(device)
+        out = stock_biased_attention(*inputs, masks, (0, 4, 6), 6)
+        grads = torch.autograd.grad(out, inputs, grad.to(device, kind))
+        results.append([value.double().cpu() for value in (out, *grads)])
+    for mine, other in zip(*results, strict=True):
+        references.assert_near(mine, other, within=within)
+
+
 def attention(window, *, mutual):
     torch.manual_seed(0)
     layer = WindowAttention(8, window=window, num_heads=2, mutual=mutual).double()

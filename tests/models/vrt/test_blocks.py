@@ -174,3 +174,13 @@ def test_a_block_compiles_without_a_break_and_gives_the_same_numbers(references,
     layer, x = block(mutual=mutual, shifted=True), torch.randn(1, 3, 6, 8, 8)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     same(references, results(compiled, x), results(layer, x), within=1e-5)
+
+
+@pytest.mark.slow
+def test_a_block_compiled_to_code_takes_clips_of_two_sizes(references):
+    """The block as it is, under the compiler that users get; a size is a graph of its own."""
+    layer = block()
+    compiled = torch.compile(layer, fullgraph=True, dynamic=False)
+    for size in ((2, 8, 8), (3, 6, 12)):
+        x = torch.randn(1, *size, 8)
+        same(references, results(compiled, x), results(layer, x), within=1e-5)

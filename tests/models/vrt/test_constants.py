@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from deblurkit.models.vrt.constants import once_per_shape
 
@@ -76,3 +77,12 @@ def test_what_an_evaluation_has_made_serves_training(mode):
     weight = torch.ones(3, requires_grad=True)
     (weight * ramp(3)).sum().backward()
     assert weight.grad.tolist() == [0, 1, 2] and len(calls) == 1
+
+
+def test_what_a_run_without_memory_has_made_is_real():
+    """Nothing of FakeTensorMode stays behind: the next run computes with numbers."""
+    ramp, calls = counted()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        first = ramp(3)
+        assert isinstance(torch.ones(3), FakeTensor)
+    assert not isinstance(first, FakeTensor) and ramp(3).tolist() == [0, 1, 2] and len(calls) == 1

@@ -132,6 +132,7 @@ def test_the_operators_are_registered_as_pytorch_wants_them(references):
     """`torch.library.opcheck`: schema, autograd registration, fake tensors, ahead-of-time dispatch."""
     qkv, bias, _ = drawn([0, 1, 3], 2, 4, 2, dtype=torch.float32)
     torch.library.opcheck(biased_attention, (qkv, bias, references.stripes(4, 2), [0, 1, 3], 2))
+    torch.library.opcheck(biased_attention, (qkv, bias, references.stripes(4, 1), [0, 3], 2))
     torch.library.opcheck(mutual_attention, (qkv, references.stripes(2, 2), [0, 1, 3], 2))
 
 

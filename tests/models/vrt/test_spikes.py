@@ -281,6 +281,18 @@ def test_voxels_of_another_size_are_resized_about_the_centres_of_pixels(factor):
     assert torch.allclose(finest[0, 0, 0, middle, 0], expected[middle], atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("side", [16, 64])
+def test_voxels_of_another_size_pass_under_autocast(dtype, side):
+    """In float32, within what 16 bits keep of the sizes of voxels."""
+    voxels = counts(1, 1, BINS, side, side).float()
+    model = bare_encoder().float()
+    expected = model(voxels, frame_size=(32, 32), covered=(32, 32))[0]
+    with torch.autocast("cpu", dtype=dtype):
+        finest = model(voxels, frame_size=(32, 32), covered=(32, 32))[0]
+    assert torch.allclose(finest.float(), expected, atol=2e-2)
+
+
 def test_voxels_that_shrink_are_smoothed():
     """Closed form: of a pattern of period 4, a camera with pixels four times as large sees the mean."""
     voxels = torch.zeros(1, 1, BINS, 128, 128, dtype=torch.float64)

@@ -96,3 +96,10 @@ def test_a_flow_that_is_not_a_number_harms_no_other_pixel():
         whole, out = sample(x, flow), sample(x, broken)
         sound = broken.isfinite().all(1, keepdim=True).expand_as(out)
         assert torch.equal(out[sound], whole[sound])
+
+
+def test_a_frame_of_more_pixels_than_its_numbers_count_is_picked_from_exactly():
+    """float16 counts whole numbers to 2048; the frame has 2500 pixels and its own place at each."""
+    x = torch.rand(1, 1, 50, 50).half()
+    out = warp_nearest4(x, torch.zeros(1, 2, 50, 50).half())
+    assert torch.equal(out, x.expand(-1, 4, -1, -1))

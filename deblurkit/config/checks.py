@@ -115,7 +115,7 @@ def _alignment(vrt: VrtSection) -> Iterator[Contradiction]:
     if width % neighbours:
         yield Contradiction(
             ("MODEL.VRT.EMBED_DIMS", "MODEL.VRT.PA_FRAMES"),
-            f"expected a multiple of {neighbours}, the frames on each side that PA_FRAMES aligns, got {width}",
+            f"expected a multiple of {neighbours}, the frames PA_FRAMES aligns on a side, got {width}",
         )
     if neighbours * width % groups:
         yield Contradiction(

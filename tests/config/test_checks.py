@@ -42,7 +42,7 @@ def found(data=None, model=None, train=None):
         (
             {"model": {"VRT": {"PA_FRAMES": 6, "EMBED_DIMS": [16, 16], "NUM_HEADS": 2}}},
             "MODEL.VRT.EMBED_DIMS",
-            "a multiple of 3, the frames on each side that PA_FRAMES aligns, got 16",
+            "a multiple of 3, the frames PA_FRAMES aligns on a side, got 16",
         ),
         (
             {"model": {"VRT": {"PA_FRAMES": 4, "DEFORMABLE_GROUPS": 3}}},

@@ -187,14 +187,8 @@ class FlowGuidedAlignment(nn.Module):
         if not torch.is_grad_enabled():
             step = max(1, _LIVE_OFFSETS // (3 * self.groups * TAPS * target.shape[-2:].numel()))
         parts = zip(*(frames.split(step) for frames in (*near, target, *flows)), strict=True)
-        return torch.cat(
-            [
-                self._align(
-                    list(part[: self.neighbours]), part[self.neighbours], list(part[-self.neighbours :])
-                )
-                for part in parts
-            ]
-        )
+        n = self.neighbours
+        return torch.cat([self._align(list(part[:n]), part[n], list(part[n + 1 :])) for part in parts])
 
     def _align(self, near: list[Tensor], target: Tensor, flows: list[Tensor]) -> Tensor:
         """Return the neighbours aligned with their targets, (P, H * W, C)."""

@@ -125,7 +125,7 @@ def stock_mutual_attention(qkv: Tensor, masks: Tensor, starts: tuple[int, ...], 
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attend, (N, H, L, e), with heads of 16-bit numbers widened by zeros to the 16 bytes the kernels ask for."""
+    """Attend, (N, H, L, e), 16-bit heads widened by zeros to the whole 16 bytes that kernels want."""
     width = query.shape[-1]
     missing = -width % 8 if query.dtype.itemsize == 2 else 0
     if missing:

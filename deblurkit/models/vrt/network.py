@@ -222,7 +222,7 @@ def _check_alignment(embed_dims: Sequence[int], pa_frames: int, groups: int) -> 
     neighbours, dim = pa_frames // 2, embed_dims[0]
     if dim % neighbours:
         raise ValueError(
-            f"embed_dims: expected a multiple of the {neighbours} frames that are aligned on a side, got {dim}"
+            f"embed_dims: expected a multiple of the {neighbours} frames aligned on a side, got {dim}"
         )
     if groups < 1 or neighbours * dim % groups:
         raise ValueError(

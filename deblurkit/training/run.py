@@ -303,9 +303,7 @@ class _Run:
 
     def _validate(self, journal: Journal, stop: StopRequest) -> Validation:
         step = self.done_steps
-        with torch.compiler.set_stance(
-            "force_eager"
-        ):  # whole frames: shapes that a crop's graph does not fit
+        with torch.compiler.set_stance("force_eager"):  # a crop's graph does not fit whole frames
             result = self.parts.held_out.validate(
                 self.parts.model,
                 precision=self.parts.precision,

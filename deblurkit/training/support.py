@@ -32,8 +32,8 @@ def check_supported(config: Config) -> list[str]:
         )
     if config.model.arch == "vrt" and config.model.freeze_flow_steps and config.model.pretrained is None:
         warnings.append(
-            "MODEL.FREEZE_FLOW_STEPS: without MODEL.PRETRAINED it holds an untrained optical flow still; set it"
-            " to 0, or name the weights"
+            "MODEL.FREEZE_FLOW_STEPS: without MODEL.PRETRAINED it holds an untrained optical flow still;"
+            " set it to 0, or name the weights"
         )
     if not config.dataloader.persistent_workers:
         warnings.append(

@@ -166,9 +166,7 @@ def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     batch, channels = x.shape[:2]
     with in_float32(x.device):
         planes = F.interpolate(
-            x.flatten(0, 1).float()
-            if x.dtype.itemsize == 2
-            else x.flatten(0, 1),  # not for 16 bits everywhere
+            x.flatten(0, 1).to(torch.promote_types(x.dtype, torch.float32)),  # not everywhere in 16 bits
             list(size),
             mode="bilinear",
             align_corners=False,

@@ -55,7 +55,7 @@ def test_the_gpu_path_of_mutual_attention_equals_the_cpu_one(references, starts)
 
 @pytest.mark.parametrize("channels", [8, 20])
 def test_the_gpu_path_takes_heads_of_any_width_in_16_bits(references, channels):
-    """The operator in float64; fused kernels want heads of whole 16 bytes, stage 8 has heads of 20 channels."""
+    """The operator in float64; fused kernels want whole 16 bytes, and stage 8 has heads of 20."""
     qkv, bias, grad = drawn(5, channels=channels, dtype=torch.bfloat16)
     masks, results = references.stripes(8, 1), []
     for dtype in (torch.bfloat16, torch.float64):

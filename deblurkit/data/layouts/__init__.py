@@ -1,0 +1,1 @@
+"""Dataset layouts that users have, read as they lie on the disk."""

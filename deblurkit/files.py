@@ -62,6 +62,13 @@ def write_image(path: Path, image: NDArray[np.uint8]) -> None:
         file.write(encoded.tobytes())
 
 
+def take_name(hidden: Path, path: Path) -> None:
+    """Give a folder that is whole its name; whoever may read new files may read it."""
+    hidden.chmod(0o777 & ~_umask())  # mkdtemp has made it its owner's alone
+    hidden.rename(path)
+    _sync_folder(path.parent)
+
+
 def _umask() -> int:
     current = os.umask(0o077)
     os.umask(current)

@@ -89,6 +89,49 @@ def video(
     _show(dataset, as_json=as_json)
 
 
+@app.command("pack")
+def pack(
+    root: Annotated[Path, typer.Argument(help="A prepared dataset of PNGs.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The packed dataset's folder; must not exist or be empty.")
+    ],
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode; one for each CPU by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Decode every frame once: crops are then read straight from memory that all processes share."""
+    from deblurkit.data.packed import pack_dataset
+    from deblurkit.data.unified import open_dataset
+    from deblurkit.data.workers import available_cpus
+    from deblurkit.render.bar import progress_bar
+
+    with progress_bar("frames") as progress:
+        source = open_dataset(root)
+        dataset = pack_dataset(source, output, workers=workers or available_cpus(), progress=progress)
+    _show(dataset, as_json=as_json)
+
+
+@app.command("voxels")
+def voxels(
+    root: Annotated[Path, typer.Argument(help="A prepared dataset; the voxels are written into its folder.")],
+    bins: Annotated[int, typer.Option(min=1, help="NUM_VOXEL_BINS of the runs that will read them.")] = 32,
+    as_json: Json = False,
+) -> None:
+    """Gather the spikes of every exposure into voxels, for DATA.USE_PRECOMPUTED_VOXELS."""
+    from deblurkit.data.unified import open_dataset
+    from deblurkit.data.voxel_store import make_voxels
+    from deblurkit.render.bar import progress_bar
+    from deblurkit.units import format_bytes
+
+    with progress_bar("frames") as progress:
+        folder = make_voxels(open_dataset(root), bins, progress=progress)
+    size = sum(path.stat().st_size for path in folder.rglob("*.npy"))
+    result = {"folder": str(folder), "bins": bins, "bytes": size}
+    text = f"{folder}: {format_bytes(size)}; train with DATA.USE_PRECOMPUTED_VOXELS=true"
+    typer.echo(json.dumps(result, indent=2) if as_json else text)
+
+
 def _show(dataset: UnifiedDataset, *, as_json: bool) -> None:
     from dataclasses import asdict
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deblurkit.config.sections import DataSection, ModelSection, TrainSection, VrtSection
+from deblurkit.config.sections import DataSection, ModelSection, SensorNoiseSection, TrainSection, VrtSection
 
 VRT_DEPTH_COUNTS = (8, 11, 13)  # 7 stages, and 1, 4 or 6 groups of the reconstruction stage
 VRT_SMALLEST_CROP = 40  # at 32 px the coarsest level of VRT's flow pyramid has no pixel
@@ -39,12 +39,29 @@ def _in_data(data: DataSection) -> Iterator[Contradiction]:
             f"K is the older name of NUM_VOXEL_BINS and has to agree with it, but K is {data.k}"
             f" and NUM_VOXEL_BINS {data.num_voxel_bins}; give NUM_VOXEL_BINS only",
         )
-    if data.train_crop > data.crop_size:
+    largest = max(data.train_crops, default=0)
+    if largest > data.crop_size:
         yield Contradiction(
             ("DATA.TRAIN_CROP_SIZE", "DATA.CROP_SIZE"),
-            f"expected at most CROP_SIZE ({data.crop_size}), got {data.train_crop};"
+            f"expected at most CROP_SIZE ({data.crop_size}), got {largest};"
             " training begins with smaller crops, so raise CROP_SIZE or leave TRAIN_CROP_SIZE out",
         )
+    if len(data.train_crops) > 1 and not data.train_crop_epochs:
+        yield Contradiction(
+            ("DATA.TRAIN_CROP_EPOCHS", "DATA.TRAIN_CROP_SIZE"),
+            f"expected the epochs that each of {len(data.train_crops)} sizes lasts, got 0",
+        )
+    if data.use_precomputed_voxels and data.sensor_noise != SensorNoiseSection():
+        yield Contradiction(
+            ("DATA.SENSOR_NOISE", "DATA.USE_PRECOMPUTED_VOXELS"),
+            "expected no noise: it changes spikes, and voxels that were made before have none;"
+            " set DATA.USE_PRECOMPUTED_VOXELS=false",
+        )
+    for key, (low, high) in (("GAIN", data.sensor_noise.gain), ("THRESHOLD", data.sensor_noise.threshold)):
+        if low > high:
+            yield Contradiction(
+                (f"DATA.SENSOR_NOISE.{key}",), f"expected the smaller factor first, got {low} and {high}"
+            )
 
 
 def _in_model(model: ModelSection) -> Iterator[Contradiction]:

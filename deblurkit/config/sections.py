@@ -50,6 +50,23 @@ class Section(BaseModel):
     model_config = ConfigDict(alias_generator=str.upper, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+Share = Annotated[float, Field(strict=True, ge=0, lt=1)]
+
+
+class SensorNoiseSection(Section):
+    """DATA.SENSOR_NOISE: spikes as another sensor might have given them; nothing is changed by default."""
+
+    gain: tuple[Positive, Positive] = Field(
+        (1.0, 1.0), description="Smallest and largest factor on the charge of light."
+    )
+    threshold: tuple[Positive, Positive] = Field(
+        (1.0, 1.0), description="Smallest and largest factor on the charge at which a pixel fires."
+    )
+    false_spikes: Share = Field(0.0, description="Largest share of spike frames with a spike of no light.")
+    dropout: Share = Field(0.0, description="Largest share of spikes that are lost.")
+    shift: CountOrZero = Field(0, description="Most spike frames by which the recording is early or late.")
+
+
 class DataSection(Section):
     """DATA: which recordings, and how samples are cut from them."""
 
@@ -64,8 +81,12 @@ class DataSection(Section):
     crop_size: Pixels = Field(
         256, description="Side of the square crop [px]; a multiple of 8, the coarsest scale of the networks."
     )
-    train_crop_size: Pixels | None = Field(
-        None, description="Training crop [px] where it is smaller than CROP_SIZE: progressive training."
+    train_crop_size: Pixels | Annotated[tuple[Pixels, ...], Field(min_length=1)] | None = Field(
+        None,
+        description="Training crop [px] where it is smaller than CROP_SIZE; several for progressive training.",
+    )
+    train_crop_epochs: CountOrZero = Field(
+        0, description="Epochs that each of TRAIN_CROP_SIZE lasts, before CROP_SIZE; 0: to the end."
     )
     clip_len: Count = Field(5, description="Frames of a clip.")
     num_voxel_bins: Count = Field(32, description="Time bins into which the spikes of a frame are counted.")
@@ -80,14 +101,35 @@ class DataSection(Section):
         False, description="Cache decoded samples. Off: on a shared server memory is given, not taken."
     )
     cache_size_gb: Positive = Field(4.0, description="Upper bound of the cache [GiB] where it is on.")
+    voxels_on: Literal["auto", "worker", "device"] = Field(
+        "auto",
+        description="Where spike bits become voxels; auto is the GPU where there is one. The same numbers.",
+    )
+    sensor_noise: SensorNoiseSection = Field(
+        default_factory=SensorNoiseSection, description="How training changes the spikes at random."
+    )
     auto_synthetic: Flag = Field(
         False, description="Draw the built-in synthetic dataset at ROOT where nothing is there."
     )
 
     @property
+    def train_crops(self) -> tuple[int, ...]:
+        """Sides of the training crops [px] before CROP_SIZE takes over: TRAIN_CROP_SIZE as a list."""
+        sizes = self.train_crop_size or ()
+        return (sizes,) if isinstance(sizes, int) else sizes
+
+    @property
+    def crops_by_epoch(self) -> tuple[tuple[int, int], ...]:
+        """The training crops [px], each with the epoch from which it holds."""
+        early, epochs = self.train_crops, self.train_crop_epochs
+        if early and not epochs:
+            return ((0, early[0]),)
+        return tuple((epochs * number, size) for number, size in enumerate((*early, self.crop_size)))
+
+    @property
     def train_crop(self) -> int:
-        """Side of the training crop [px]: TRAIN_CROP_SIZE, or CROP_SIZE where that is not given."""
-        return self.train_crop_size or self.crop_size
+        """Side of the smallest training crop [px]."""
+        return min(size for _, size in self.crops_by_epoch)
 
     @model_validator(mode="before")
     @classmethod
@@ -208,6 +250,10 @@ class DataLoaderSection(Section):
     pin_memory: Flag = Field(True, description="Page-locked batches, so that copies to the GPU overlap.")
     persistent_workers: Flag = Field(
         True, description="Keep workers from epoch to epoch; training's always live as long as the run."
+    )
+    group_by_sequence: Flag = Field(
+        False,
+        description="Train on all clips of a sequence, then on the next one's: a small cache is hit more.",
     )
     drop_last: Flag = Field(
         True, description="Leave out the clips of an epoch that do not fill a batch; off, those weigh more."

@@ -8,26 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from deblurkit.data.reconstruct import voxels
+from deblurkit.data.frames import Window
+from deblurkit.data.raw import Clip, RawClip, View, as_clip
+from deblurkit.data.sensor_noise import NoisyReader, SensorNoise, SpikeReader, read_bits
 from deblurkit.data.unified import Sequence
+from deblurkit.data.voxel_store import CountedReader
 from deblurkit.errors import DataError
-
-
-class Clip(NamedTuple):
-    """A clip, or a batch of clips with a leading B.
-
-    Attributes:
-        blurry: (T, 3, H, W) uint8 RGB.
-        spikes: (T, K, h, w) float32 in [0, 1], box-bin voxels of each frame's exposure.
-        sharp: (T, 3, H, W) uint8 RGB.
-    """
-
-    blurry: Tensor
-    spikes: Tensor
-    sharp: Tensor
 
 
 class ClipKey(NamedTuple):
@@ -37,16 +25,38 @@ class ClipKey(NamedTuple):
     clip: int
 
 
-class Window(NamedTuple):
-    """A place in the frame, in pixels of the frame."""
+class _Clips(Dataset[Clip | RawClip]):
+    """What training and evaluation share: sequences, and where voxels are made.
 
-    top: int
-    left: int
-    height: int
-    width: int
+    Args:
+        sequences: of a split.
+        num_voxel_bins: K, bins that each frame's spikes are gathered in.
+        voxels_on_worker: give clips that are ready for a step; off, as they were read (`raw.as_clips`).
+        counted: reads voxels that were made before, where given.
+    """
+
+    def __init__(
+        self,
+        sequences: SequenceOf[Sequence],
+        *,
+        num_voxel_bins: int,
+        voxels_on_worker: bool,
+        counted: CountedReader | None,
+    ) -> None:
+        self.sequences = list(sequences)
+        self.num_voxel_bins = num_voxel_bins
+        self.voxels_on_worker = voxels_on_worker
+        self.counted = counted
+
+    @property
+    def _recorded(self) -> SpikeReader:
+        return read_bits if self.counted is None else self.counted.read
+
+    def _given(self, raw: RawClip) -> Clip | RawClip:
+        return as_clip(raw, self.num_voxel_bins) if self.voxels_on_worker else raw
 
 
-class TrainingClips(Dataset[Clip]):
+class TrainingClips(_Clips):
     """Every run of ``clip_length`` frames of the sequences, cropped and flipped at random.
 
     A sample is a pure function of (seed, epoch, index): the same in any worker, in any order, after a resume.
@@ -57,6 +67,10 @@ class TrainingClips(Dataset[Clip]):
         crop_size: side of the square crop, in frame pixels.
         num_voxel_bins: K, bins that each frame's spikes are gathered in.
         seed: of the run.
+        later_crops: (epoch, side) from which the crop has another side, in rising order.
+        noise: changes the spikes at random, where given; not together with ``counted``.
+        voxels_on_worker: give clips that are ready for a step; off, as they were read.
+        counted: reads voxels that were made before, where given.
 
     Raises:
         DataError: where no clip or no crop of that size can be taken.
@@ -70,27 +84,51 @@ class TrainingClips(Dataset[Clip]):
         crop_size: int,
         num_voxel_bins: int,
         seed: int,
+        later_crops: SequenceOf[tuple[int, int]] = (),
+        noise: SensorNoise | None = None,
+        voxels_on_worker: bool = True,
+        counted: CountedReader | None = None,
     ) -> None:
-        self.sequences = list(sequences)
+        super().__init__(
+            sequences, num_voxel_bins=num_voxel_bins, voxels_on_worker=voxels_on_worker, counted=counted
+        )
+        if noise is not None and counted is not None:
+            raise ValueError("noise changes bits, and voxels that were made before have none")
         self.clip_length = clip_length
-        self.crop_size = crop_size
-        self.num_voxel_bins = num_voxel_bins
         self.seed = seed
+        self.noise = noise
+        self._crops = ((0, crop_size), *later_crops)
         for sequence in self.sequences:
-            _check_crop(sequence, crop_size)
+            for _, size in self._crops:
+                _check_crop(sequence, size)
         self._places = _clip_places(self.sequences, clip_length)
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, key: ClipKey) -> Clip:
+    def __getitem__(self, key: ClipKey) -> Clip | RawClip:
+        return self._given(self.read(key))
+
+    def read(self, key: ClipKey) -> RawClip:
+        """Return a sample as it lies in the files, and how it is to be flipped."""
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
         which, start = self._places[index]
         sequence = self.sequences[which]
-        window = _random_window(sequence, self.crop_size, rng)
-        clip = _read_clip(sequence, range(start, start + self.clip_length), window, self.num_voxel_bins)
-        return _as_tensors(*_augment(*clip, rng=rng))
+        window = _random_window(sequence, self.crop_at(epoch), rng)
+        turns = [int(wanted) for wanted in rng.random(4) < 0.5]
+        frames = range(start, start + self.clip_length)
+        read = self._recorded if self.noise is None else NoisyReader(self.noise, rng).read
+        return _read_clip(sequence, frames, window, turns=turns, read=read)
+
+    def crop_at(self, epoch: int) -> int:
+        """Return the side of the crops of an epoch, in frame pixels."""
+        return [size for first, size in self._crops if first <= epoch][-1]
+
+    @property
+    def sequence_of(self) -> NDArray[np.int32]:
+        """The number of the sequence that each clip is of, (clips,)."""
+        return self._places[:, 0]
 
 
 class EvaluationPart(NamedTuple):
@@ -102,12 +140,21 @@ class EvaluationPart(NamedTuple):
     keep_from: int
 
 
-class EvaluationClips(Dataset[Clip]):
+class EvaluationClips(_Clips):
     """Whole frames in clips that cover every sequence once; the last clip of each reaches back to fill up."""
 
-    def __init__(self, sequences: SequenceOf[Sequence], *, clip_length: int, num_voxel_bins: int) -> None:
-        self.sequences = list(sequences)
-        self.num_voxel_bins = num_voxel_bins
+    def __init__(
+        self,
+        sequences: SequenceOf[Sequence],
+        *,
+        clip_length: int,
+        num_voxel_bins: int,
+        voxels_on_worker: bool = True,
+        counted: CountedReader | None = None,
+    ) -> None:
+        super().__init__(
+            sequences, num_voxel_bins=num_voxel_bins, voxels_on_worker=voxels_on_worker, counted=counted
+        )
         self.parts = [
             EvaluationPart(which, *bounds)
             for which, sequence in enumerate(self.sequences)
@@ -117,11 +164,12 @@ class EvaluationClips(Dataset[Clip]):
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, index: int) -> Clip:
+    def __getitem__(self, index: int) -> Clip | RawClip:
         part = self.parts[index]
         sequence = self.sequences[part.sequence]
         whole = Window(0, 0, *sequence.frame_shape)
-        return _as_tensors(*_read_clip(sequence, range(part.start, part.stop), whole, self.num_voxel_bins))
+        frames = range(part.start, part.stop)
+        return self._given(_read_clip(sequence, frames, whole, read=self._recorded))
 
 
 def _clip_places(sequences: SequenceOf[Sequence], clip_length: int) -> NDArray[np.int32]:
@@ -185,50 +233,22 @@ def _cover(num_frames: int, clip_length: int) -> list[tuple[int, int, int]]:
     return bounds
 
 
-Arrays = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]
-
-
-def _read_clip(sequence: Sequence, frames: range, window: Window, num_voxel_bins: int) -> Arrays:
-    """Return blurry (T, H, W, 3), voxels (T, K, h, w) and sharp (T, H, W, 3) of a window."""
-    ratio = spike_ratio(sequence)
-    rows = slice(window.top, window.top + window.height)
-    columns = slice(window.left, window.left + window.width)
-    on_sensor = {
-        "top": window.top // ratio,
-        "left": window.left // ratio,
-        "height": window.height // ratio,
-        "width": window.width // ratio,
-    }
-    blurry = np.stack([sequence.read_blurry(t)[rows, columns] for t in frames])
-    sharp = np.stack([sequence.read_sharp(t)[rows, columns] for t in frames])
-    spikes = np.stack([voxels(sequence.read_spikes(t, **on_sensor), num_voxel_bins) for t in frames])
-    return blurry, spikes, sharp
-
-
-def _augment(
-    blurry: NDArray[np.uint8],
-    spikes: NDArray[np.float32],
-    sharp: NDArray[np.uint8],
+def _read_clip(
+    sequence: Sequence,
+    frames: range,
+    window: Window,
     *,
-    rng: np.random.Generator,
-) -> Arrays:
-    """Flip and turn the three alike; a clip run backwards has its spikes run backwards too."""
-    upside_down, mirrored, transposed, backwards = rng.random(4) < 0.5
-    if backwards:
-        blurry, sharp, spikes = blurry[::-1], sharp[::-1], spikes[::-1, ::-1]
-    if upside_down:
-        blurry, sharp, spikes = blurry[:, ::-1], sharp[:, ::-1], spikes[:, :, ::-1]
-    if mirrored:
-        blurry, sharp, spikes = blurry[:, :, ::-1], sharp[:, :, ::-1], spikes[..., ::-1]
-    if transposed:
-        blurry, sharp, spikes = blurry.swapaxes(1, 2), sharp.swapaxes(1, 2), spikes.swapaxes(2, 3)
-    return blurry, spikes, sharp
-
-
-def _as_tensors(blurry: NDArray[np.uint8], spikes: NDArray[np.float32], sharp: NDArray[np.uint8]) -> Clip:
-    """Return the arrays as tensors with channels before rows."""
-    return Clip(
-        blurry=torch.from_numpy(np.ascontiguousarray(blurry.transpose(0, 3, 1, 2))),
-        spikes=torch.from_numpy(np.ascontiguousarray(spikes)),
-        sharp=torch.from_numpy(np.ascontiguousarray(sharp.transpose(0, 3, 1, 2))),
+    turns: SequenceOf[int] = (0, 0, 0, 0),
+    read: SpikeReader = read_bits,
+) -> RawClip:
+    """Return a window of some frames and of their spikes."""
+    ratio = spike_ratio(sequence)
+    on_sensor = Window(*(value // ratio for value in window))
+    bits = [read(sequence, t, on_sensor) for t in frames]
+    view = View(sequence.spike_frames_per_exposure, on_sensor.width, bits[0].first_bit, *turns)
+    return RawClip(
+        blurry=torch.from_numpy(np.stack([sequence.read_blurry(t, window) for t in frames])),
+        spikes=torch.from_numpy(np.stack([exposure.packed for exposure in bits])),
+        sharp=torch.from_numpy(np.stack([sequence.read_sharp(t, window) for t in frames])),
+        view=torch.tensor(view),
     )

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Iterator
-from typing import Any
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from deblurkit.data.clips import Clip, ClipKey, EvaluationClips, TrainingClips
+from deblurkit.data.clips import ClipKey, EvaluationClips, TrainingClips
+from deblurkit.data.raw import Clip, RawClip, stack_raw
 from deblurkit.errors import DataError
+
+
+class LoadedBatch(NamedTuple):
+    """A batch of clips, and what it took.
+
+    Attributes:
+        clips: with a leading B.
+        load_seconds: time that was spent on reading its samples, by whichever process has read them.
+    """
+
+    clips: Clip | RawClip
+    load_seconds: float
 
 
 class BatchStream(Sampler[list[ClipKey]]):
@@ -30,6 +45,8 @@ class BatchStream(Sampler[list[ClipKey]]):
         drop_last: leave out the clips of an epoch that do not fill a batch; else its last batch is smaller.
         rank: this process's number among ``world_size``; ranks take turns in one global order.
         world_size: number of processes that train together.
+        groups: a number for each clip; clips of one number follow one another, in an order drawn for each
+            epoch, so that a cache meets the frames of one sequence again while it has them.
 
     Raises:
         DataError: if an epoch does not hold one batch.
@@ -46,8 +63,10 @@ class BatchStream(Sampler[list[ClipKey]]):
         drop_last: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        groups: NDArray[np.integer[Any]] | None = None,
     ) -> None:
         self._num_clips = num_clips
+        self._groups = groups
         self._global_batch = batch_size * world_size
         self._seed = seed
         self._batches = range(first_batch, first_batch + num_batches)
@@ -64,11 +83,18 @@ class BatchStream(Sampler[list[ClipKey]]):
         for batch in self._batches:
             epoch, position = divmod(batch, self.batches_per_epoch)
             if epoch != drawn:
-                order = np.random.default_rng((self._seed, epoch)).permutation(self._num_clips)
-                drawn = epoch
+                order, drawn = self._order(epoch), epoch
             first = position * self._global_batch
             indices = order[first : first + self._global_batch][self._ranks]
             yield [ClipKey(epoch, int(index)) for index in indices]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng((self._seed, epoch))
+        order = rng.permutation(self._num_clips)
+        if self._groups is None:
+            return order
+        turn = rng.permutation(int(self._groups.max()) + 1)
+        return order[np.argsort(turn[self._groups[order]], kind="stable")]
 
 
 def batches_per_epoch(num_clips: int, *, batch_size: int, world_size: int, drop_last: bool) -> int:
@@ -89,7 +115,7 @@ def batches_per_epoch(num_clips: int, *, batch_size: int, world_size: int, drop_
 
 def training_loader(
     clips: TrainingClips, batches: BatchStream, *, num_workers: int, prefetch_factor: int, pin_memory: bool
-) -> DataLoader[Clip]:
+) -> DataLoader[LoadedBatch]:
     """Return the loader of a run's training batches."""
     return _loader(clips, batches, num_workers, prefetch_factor, pin_memory)
 
@@ -115,12 +141,12 @@ def evaluation_loader(
     num_workers: int,
     prefetch_factor: int,
     pin_memory: bool,
-) -> DataLoader[Clip]:
+) -> DataLoader[LoadedBatch]:
     """Return a loader of whole-frame clips in the order of ``batches``."""
     return _loader(clips, batches, num_workers, prefetch_factor, pin_memory)
 
 
-def clear_errors(batches: Iterable[Clip]) -> Iterator[Clip]:
+def clear_errors(batches: Iterable[LoadedBatch]) -> Iterator[LoadedBatch]:
     """Yield the batches of a loader; what goes wrong in a worker comes out as the one line that it is.
 
     Raises:
@@ -139,15 +165,37 @@ def clear_errors(batches: Iterable[Clip]) -> Iterator[Clip]:
         ) from error
 
 
+class _Timed(Dataset[tuple[Clip | RawClip, float]]):
+    """The samples of a dataset, each with the seconds that it took."""
+
+    def __init__(self, clips: Dataset[Clip | RawClip]) -> None:
+        self._clips = clips
+
+    def __getitem__(self, key: Any) -> tuple[Clip | RawClip, float]:
+        start = time.perf_counter()
+        clip = self._clips[key]
+        return clip, time.perf_counter() - start
+
+
+def _collate(samples: Sequence[tuple[Clip | RawClip, float]]) -> LoadedBatch:
+    start = time.perf_counter()
+    clips = [clip for clip, _ in samples]
+    raw = [clip for clip in clips if isinstance(clip, RawClip)]
+    together = stack_raw(raw) if raw else default_collate(clips)
+    stacking = time.perf_counter() - start
+    return LoadedBatch(together, stacking + sum(seconds for _, seconds in samples))
+
+
 def _loader(
-    clips: Dataset[Clip],
+    clips: Dataset[Clip | RawClip],
     batches: Iterable[list[Any]],
     num_workers: int,
     prefetch_factor: int,
     pin_memory: bool,
-) -> DataLoader[Clip]:
-    return DataLoader(
-        clips,
+) -> DataLoader[LoadedBatch]:
+    loader: DataLoader[Any] = DataLoader(  # gives what _collate makes
+        _Timed(clips),
+        collate_fn=_collate,
         batch_sampler=batches,
         num_workers=num_workers,
         prefetch_factor=prefetch_factor if num_workers else None,
@@ -155,6 +203,7 @@ def _loader(
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # its own: a loader must not draw from the run's random state
     )
+    return loader
 
 
 def _start_worker(worker: int) -> None:

@@ -18,6 +18,7 @@ from deblurkit.errors import DataError
 
 Frame = NDArray[np.uint8]
 Split = Literal["train", "test"]
+Storage = Literal["png", "packed"]
 
 SCHEMA = "deblurkit-dataset/1"
 MANIFEST = "manifest.json"
@@ -68,10 +69,13 @@ class SequenceRecord(_Record):
         """Folder below the root."""
         return f"{self.split}/{self.name}"
 
-    @property
-    def files(self) -> list[str]:
-        """Every file of the sequence, below the root."""
-        images = [f"{self.folder}/{kind}/{stem}.png" for kind in ("blur", "sharp") for stem in self.stems]
+    def files(self, storage: Storage) -> list[str]:
+        """Return every file of the sequence, below the root."""
+        kinds = ("blur", "sharp")
+        if storage == "packed":
+            images = [f"{self.folder}/{kind}.u8" for kind in kinds]
+        else:
+            images = [f"{self.folder}/{kind}/{stem}.png" for kind in kinds for stem in self.stems]
         return [*images, f"{self.folder}/spikes.dat"]
 
 
@@ -82,6 +86,7 @@ class Manifest(_Record):
         schema_id: the version of this layout; ``schema`` in the file.
         name: of the dataset.
         source: how it was made: the command, its seed, the names of the files it came from.
+        storage: ``png``, a file a frame, or ``packed``, all raw frames of a sequence in two files.
         blur_variant: how light was averaged into the blurry frames.
         frame_shape: rows and columns of the frames.
         spike_shape: rows and columns of the spikes.
@@ -96,6 +101,7 @@ class Manifest(_Record):
     schema_id: str = Field(default=SCHEMA, alias="schema")
     name: str
     source: dict[str, JsonValue]
+    storage: Storage = "png"
     blur_variant: BlurVariant
     frame_shape: tuple[Count, Count]
     spike_shape: tuple[Count, Count]
@@ -159,12 +165,13 @@ def sequence_problems(manifest: Manifest) -> Iterator[str]:
     folders = [record.folder for record in manifest.sequences]
     yield from (f"{folder}: listed twice" for folder in sorted(set(folders)) if folders.count(folder) > 1)
     for record in manifest.sequences:
-        unlisted = [name for name in record.files if name not in manifest.files]
+        unlisted = [name for name in record.files(manifest.storage) if name not in manifest.files]
         yield from (f"{name}: not listed under files" for name in unlisted)
         if len(record.spike_starts) != len(record.stems):
             yield f"{record.folder}: {len(record.stems)} frames but {len(record.spike_starts)} spike_starts"
         elif not unlisted:
             yield from _spike_problems(record, manifest)
+            yield from _frame_problems(record, manifest)
 
 
 def _spike_problems(record: SequenceRecord, manifest: Manifest) -> Iterator[str]:
@@ -178,6 +185,16 @@ def _spike_problems(record: SequenceRecord, manifest: Manifest) -> Iterator[str]
     stop = max(record.spike_starts) + record.spike_frames_per_exposure + manifest.spike_margin
     if first < 0 or stop > frames:
         yield f"{name}: {frames} spike frames, but the exposures need frames {first} to {stop}"
+
+
+def _frame_problems(record: SequenceRecord, manifest: Manifest) -> Iterator[str]:
+    """Yield the files of a packed sequence that do not hold its frames."""
+    if manifest.storage == "png":
+        return
+    expected = len(record.stems) * manifest.frame_shape[0] * manifest.frame_shape[1] * 3
+    for name in record.files("packed")[:2]:
+        if manifest.files[name].bytes != expected:
+            yield f"{name}: {manifest.files[name].bytes} bytes, {len(record.stems)} frames have {expected}"
 
 
 def listed(title: str, problems: list[str], *, shown: int = 8) -> str:

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 Spikes: TypeAlias = NDArray[np.uint8]
 Image: TypeAlias = NDArray[np.float32]
@@ -87,26 +88,34 @@ def voxels(spikes: Spikes, num_bins: int) -> Image:
         spikes: uint8 (T, h, w) of 0 and 1.
         num_bins: K, at least 1; may exceed T.
     """
-    frames, height, width = spikes.shape
-    weights = torch.from_numpy(bin_weights(num_bins, frames))  # (K, T)
+    return np.asarray(voxels_of(torch.from_numpy(np.ascontiguousarray(spikes)), num_bins).numpy())
+
+
+def voxels_of(spikes: Tensor, num_bins: int) -> Tensor:
+    """Return `voxels` of a tensor, uint8 (T, h, w) -> float32 (num_bins, h, w), on its device.
+
+    Whole numbers are summed and divided once: no order of summing and no device changes a bit.
+    """
+    frames = spikes.shape[0]
+    overlaps = torch.from_numpy(bin_overlaps(num_bins, frames)).to(spikes.device)  # (K, T)
     # PyTorch's product, because loader workers can hold it to one thread; NumPy's would start as many as the
     # machine has cores, in every worker.
-    flat = torch.from_numpy(spikes.reshape(frames, -1).astype(np.float32))  # (T, h * w)
-    binned = (weights @ flat).clamp_(max=1.0)  # float32 rounding may pass 1 by one unit
-    return np.asarray(binned.numpy().reshape(num_bins, height, width))
+    counted = overlaps @ spikes.reshape(frames, -1).to(torch.float32)  # (K, h * w)
+    return (counted / frames).view(num_bins, *spikes.shape[1:])
 
 
 @functools.lru_cache(maxsize=64)
-def bin_weights(num_bins: int, num_frames: int) -> Image:
-    """Return what each frame gives to each bin, float32 (num_bins, num_frames); rows sum to 1."""
+def bin_overlaps(num_bins: int, num_frames: int) -> Image:
+    """Return what each frame gives to each bin in parts of 1 / K of a frame, (num_bins, num_frames).
+
+    Whole numbers as float32; the rows sum to ``num_frames``.
+    """
     if num_bins < 1 or num_frames < 1:
         raise ValueError(f"at least one bin and one frame expected, got {num_bins} and {num_frames}")
-    # Whole numbers, in units of 1 / K of a frame, so that no border falls a rounding error off a frame.
     bins = np.arange(num_bins, dtype=np.int64)[:, None] * num_frames  # (K, 1)
     frames = np.arange(num_frames, dtype=np.int64)[None, :] * num_bins  # (1, T)
     overlap = np.minimum(bins + num_frames, frames + num_bins) - np.maximum(bins, frames)
-    weights: Image = (np.maximum(overlap, 0) / num_frames).astype(np.float32)
-    return weights
+    return np.maximum(overlap, 0).astype(np.float32)
 
 
 def _check_centre(spikes: Spikes, centre: int) -> None:

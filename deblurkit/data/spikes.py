@@ -22,6 +22,8 @@ from deblurkit.files import replaced_file
 BitOrder = Literal["lsb", "msb"]
 Bytes: TypeAlias = NDArray[np.uint8]
 
+_REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)), bitorder="little")  # bits of each byte
+
 _NUMPY_BIT_ORDER: dict[BitOrder, Literal["little", "big"]] = {"lsb": "little", "msb": "big"}
 
 
@@ -142,14 +144,31 @@ class PackedSpikes:
     ) -> Bytes:
         """Return frames ``start`` to ``stop`` of a crop, upright: uint8 (stop - start, height, width)."""
         bottom, right = _crop_ends(self.shape, (start, stop), (top, left), (height, width))
-        rows = slice(top, bottom)
-        if self.geometry.bottom_up:
-            rows = slice(self.geometry.height - bottom, self.geometry.height - top)
-        first_byte = left // 8
-        block = self.packed[start:stop, rows, first_byte : (right + 7) // 8]
+        block = self._block(start, stop, (top, bottom), (left // 8, -(-right // 8)))
         bits = np.unpackbits(block, axis=-1, bitorder=_NUMPY_BIT_ORDER[self.geometry.bit_order])
-        upright = bits[:, ::-1] if self.geometry.bottom_up else bits
-        return np.ascontiguousarray(upright[:, :, left - 8 * first_byte : right - 8 * first_byte])
+        return np.ascontiguousarray(bits[:, :, left % 8 : left % 8 + right - left])
+
+    def read_packed(self, start: int, stop: int, *, top: int, left: int, height: int, width: int) -> Bytes:
+        """Return frames ``start`` to ``stop`` of a crop, upright, eight pixels a byte.
+
+        Bytes are (stop - start, height, b), the first pixel of eight in the lowest bit; the crop begins at
+        bit ``left % 8`` of a row. b depends on ``width`` alone, so that crops of one size can be stacked.
+        """
+        bottom, right = _crop_ends(self.shape, (start, stop), (top, left), (height, width))
+        needed, room = -(-right // 8) - left // 8, (width + 14) // 8
+        block = self._block(start, stop, (top, bottom), (left // 8, left // 8 + needed))
+        if self.geometry.bit_order == "msb":
+            block = _REVERSED[block]
+        packed = np.zeros((*block.shape[:2], room), dtype=np.uint8)
+        packed[..., :needed] = block
+        return packed
+
+    def _block(self, start: int, stop: int, rows: tuple[int, int], columns: tuple[int, int]) -> Bytes:
+        """Return whole bytes of a crop, upright: a view (stop - start, rows, columns)."""
+        if not self.geometry.bottom_up:
+            return self.packed[start:stop, slice(*rows), slice(*columns)]
+        height = self.geometry.height
+        return self.packed[start:stop, height - rows[1] : height - rows[0], slice(*columns)][:, ::-1]
 
 
 class ArraySpikes:

@@ -12,19 +12,15 @@ manifest says at which of them each blurry frame's exposure starts.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from deblurkit.data.frames import Cache, CachedFrames, Frame, FrameReader, PackedFrames, PngFrames, Window
 from deblurkit.data.manifest import (
     MANIFEST,
-    Frame,
     Manifest,
     SequenceRecord,
     Split,
@@ -34,16 +30,26 @@ from deblurkit.data.manifest import (
     sequence_problems,
 )
 from deblurkit.data.spikes import PackedSpikes, SpikeGeometry
+from deblurkit.data.verified import damaged_files, require_verified
 from deblurkit.errors import DataError
 
 
 class Sequence:
     """The frames and spikes of one sequence, read one at a time.
 
-    Holds paths and arrays, so a copy for a loader's worker costs little; the spikes are mapped on first use.
+    Holds paths and arrays, so a copy for a loader's worker costs little; what is mapped is mapped on first
+    use.
+
+    Args:
+        root: of the dataset.
+        record: of the sequence.
+        manifest: of the dataset.
+        cache: keeps decoded PNGs for all processes of the node, where given.
     """
 
-    def __init__(self, root: Path, record: SequenceRecord, manifest: Manifest) -> None:
+    def __init__(
+        self, root: Path, record: SequenceRecord, manifest: Manifest, *, cache: Cache | None = None
+    ) -> None:
         self.name = record.name
         self.split = record.split
         self.frame_shape = manifest.frame_shape
@@ -52,21 +58,32 @@ class Sequence:
         self.spike_margin = manifest.spike_margin
         self.stems = np.array(record.stems)
         self.spike_starts = np.array(record.spike_starts, dtype=np.int64)
-        self._folder = root / record.folder
-        self._spikes = PackedSpikes(self._folder / "spikes.dat", SpikeGeometry(*manifest.spike_shape))
+        self.folder = root / record.folder
+        self.frames = self._reader(manifest, cache)
+        self._spikes = PackedSpikes(self.folder / "spikes.dat", SpikeGeometry(*manifest.spike_shape))
+
+    def _reader(self, manifest: Manifest, cache: Cache | None) -> FrameReader:
+        if manifest.storage == "packed":
+            return PackedFrames(self.folder, self.num_frames, self.frame_shape)
+        decoded = PngFrames(self.folder, self.stems, self.frame_shape)
+        return decoded if cache is None else CachedFrames(decoded, cache, f"{self.split}/{self.name}")
 
     @property
     def num_frames(self) -> int:
         """Blurry frames, and as many sharp ones."""
         return len(self.stems)
 
-    def read_blurry(self, index: int) -> Frame:
-        """Return blurry frame ``index`` as RGB, uint8 (H, W, 3)."""
-        return self._read_image("blur", index)
+    def read_blurry(self, index: int, window: Window | None = None) -> Frame:
+        """Return blurry frame ``index``, or a window of it, as RGB, uint8 (H, W, 3).
 
-    def read_sharp(self, index: int) -> Frame:
-        """Return the sharp frame at the centre of exposure ``index`` as RGB, uint8 (H, W, 3)."""
-        return self._read_image("sharp", index)
+        Raises:
+            DataError: if the file is missing, damaged or of another size.
+        """
+        return self.frames.read("blur", self._checked(index), window)
+
+    def read_sharp(self, index: int, window: Window | None = None) -> Frame:
+        """Return the sharp frame at the centre of exposure ``index``, or a window of it, as RGB uint8."""
+        return self.frames.read("sharp", self._checked(index), window)
 
     def read_spikes(
         self,
@@ -92,23 +109,26 @@ class Sequence:
             raise ValueError(
                 f"{self.name} has {self.spike_margin} spike frames around an exposure, not {margin}"
             )
-        start = self._checked(index, self.spike_starts)
+        start = int(self.spike_starts[self._checked(index)])
         stop = start + self.spike_frames_per_exposure + margin
         return self._spikes.read(start - margin, stop, top=top, left=left, height=height, width=width)
 
-    def _read_image(self, kind: str, index: int) -> Frame:
-        path = self._folder / kind / f"{self._checked(index, self.stems)}.png"
-        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
-        if bgr is None:
-            raise DataError(f"{path}: {'damaged: not a readable PNG' if path.exists() else 'missing'}")
-        if bgr.shape[:2] != self.frame_shape:
-            raise DataError(f"{path}: {bgr.shape[:2]} pixels, the manifest says {self.frame_shape}")
-        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    def read_packed_spikes(self, index: int, window: Window, *, shift: int = 0) -> Frame:
+        """Return the spikes of exposure ``index`` as bits, uint8 (T, height, b); `PackedSpikes.read_packed`.
 
-    def _checked(self, index: int, values: NDArray[Any]) -> Any:
-        if not 0 <= index < len(values):
-            raise IndexError(f"frame {index} of {self.name}, which has {len(values)}")
-        return values[index].item()
+        Args:
+            index: which exposure.
+            window: in spike pixels.
+            shift: spike frames later than the exposure, as far as the recording reaches.
+        """
+        last = self._spikes.shape[0] - self.spike_frames_per_exposure
+        start = min(max(int(self.spike_starts[self._checked(index)]) + shift, 0), last)
+        return self._spikes.read_packed(start, start + self.spike_frames_per_exposure, **window._asdict())
+
+    def _checked(self, index: int) -> int:
+        if not 0 <= index < self.num_frames:
+            raise IndexError(f"frame {index} of {self.name}, which has {self.num_frames}")
+        return index
 
 
 @dataclass(frozen=True)
@@ -118,10 +138,10 @@ class UnifiedDataset:
     root: Path
     manifest: Manifest
 
-    def sequences(self, split: Split) -> list[Sequence]:
-        """Return the sequences of a split, in the manifest's order."""
+    def sequences(self, split: Split, *, cache: Cache | None = None) -> list[Sequence]:
+        """Return the sequences of a split, in the manifest's order; PNGs by way of ``cache`` if given."""
         records = [record for record in self.manifest.sequences if record.split == split]
-        return [Sequence(self.root, record, self.manifest) for record in records]
+        return [Sequence(self.root, record, self.manifest, cache=cache) for record in records]
 
 
 @dataclass(frozen=True)
@@ -139,11 +159,18 @@ class DatasetSummary:
     total_bytes: int
 
 
-def open_dataset(root: Path | str) -> UnifiedDataset:
+def open_dataset(root: Path | str, *, progress: Callable[[int, int], None] | None = None) -> UnifiedDataset:
     """Return the dataset in ``root``, after checking its manifest and that every file is there in full.
 
+    A packed dataset, whose bytes nothing else checks on their way, is read once after each change of it.
+
+    Args:
+        root: its folder.
+        progress: told the bytes read and the bytes to read, where a packed dataset is verified.
+
     Raises:
-        DataError: if the manifest is missing, invalid or of a newer version, or files are missing or cut.
+        DataError: if the manifest is missing, invalid or of a newer version, or files are missing, cut, or
+            damaged.
     """
     root = Path(root)
     if not root.is_dir():
@@ -152,30 +179,27 @@ def open_dataset(root: Path | str) -> UnifiedDataset:
     problems = [*file_problems(root, manifest), *sequence_problems(manifest)]
     if problems:
         raise DataError(listed(f"{root}: the dataset does not match its {MANIFEST}", problems))
+    if manifest.storage == "packed":
+        require_verified(root, manifest, progress=progress)
     return UnifiedDataset(root=root, manifest=manifest)
 
 
-def verify_checksums(dataset: UnifiedDataset, *, progress: Callable[[int], None] | None = None) -> int:
+def verify_checksums(dataset: UnifiedDataset, *, progress: Callable[[int, int], None] | None = None) -> int:
     """Return the bytes read after comparing every file with its SHA-256.
 
     Args:
         dataset: an open dataset.
-        progress: told the bytes of each file once it is read.
+        progress: told the bytes done and the bytes of all files.
 
     Raises:
         DataError: naming the files that differ.
     """
-    problems: list[str] = []
-    total = 0
-    for name, expected in dataset.manifest.files.items():
-        if _sha256(dataset.root / name) != expected.sha256:
-            problems.append(f"{name}: SHA-256 differs")
-        total += expected.bytes
-        if progress is not None:
-            progress(expected.bytes)
-    if problems:
+    files = dataset.manifest.files
+    damaged = damaged_files(dataset.root, dataset.manifest, files, progress=progress)
+    if damaged:
+        problems = [f"{name}: SHA-256 differs" for name in damaged]
         raise DataError(listed(f"{dataset.root}: damaged files", problems))
-    return total
+    return sum(record.bytes for record in files.values())
 
 
 def summarise(dataset: UnifiedDataset) -> DatasetSummary:
@@ -205,14 +229,3 @@ def _mean_spike_rate(dataset: UnifiedDataset) -> float:
         fired += int(np.bincount(data, minlength=256) @ bits_of)
         total += 8 * data.size
     return fired / total
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    return digest.hexdigest()

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from deblurkit.config.schema import Config
 from deblurkit.config.sections import DataSection, LossSection, TrainSection
-from deblurkit.data.clips import Clip, EvaluationClips, TrainingClips
+from deblurkit.data.clips import EvaluationClips, TrainingClips
 from deblurkit.data.loaders import (
     BatchStream,
     batches_per_epoch,
@@ -23,8 +23,12 @@ from deblurkit.data.loaders import (
     training_loader,
 )
 from deblurkit.data.manifest import Split
+from deblurkit.data.prefetch import LoadTimes, device_batches
+from deblurkit.data.raw import Clip
+from deblurkit.data.sensor_noise import SensorNoise
 from deblurkit.data.synthetic import make_synthetic
 from deblurkit.data.unified import Sequence, UnifiedDataset, open_dataset
+from deblurkit.data.voxel_store import CountedReader
 from deblurkit.data.workers import WorkerPlan, available_cpus, plan_workers
 from deblurkit.errors import DataError, DeblurkitError
 from deblurkit.models.pretrained import load_pretrained
@@ -109,8 +113,11 @@ class RunParts:
             effective_batch=self.effective_batch,
         )
 
-    def batches(self, *, done_steps: int) -> Iterator[Clip]:
-        """Start the loader where ``done_steps`` optimiser steps have left off, up to the last step."""
+    def batches(self, *, done_steps: int, times: LoadTimes | None = None) -> Iterator[Clip]:
+        """Start the loader where ``done_steps`` optimiser steps have left off, up to the last step.
+
+        ``times`` is told what the loading takes.
+        """
         stream = BatchStream(
             len(self.clips),
             batch_size=self.config.train.batch_size,
@@ -118,6 +125,7 @@ class RunParts:
             first_batch=done_steps * self.accumulation,
             num_batches=(self.total_steps - done_steps) * self.accumulation,
             drop_last=self.config.dataloader.drop_last,
+            groups=self.clips.sequence_of if self.config.dataloader.group_by_sequence else None,
         )
         loader = training_loader(
             self.clips,
@@ -126,7 +134,8 @@ class RunParts:
             prefetch_factor=self.config.dataloader.train_prefetch_factor,
             pin_memory=self.config.dataloader.pin_memory and self.device.type == "cuda",
         )
-        return clear_errors(loader)
+        bins = self.config.data.num_voxel_bins
+        return device_batches(clear_errors(loader), device=self.device, num_voxel_bins=bins, times=times)
 
 
 def assemble(
@@ -149,15 +158,22 @@ def assemble(
         keep_freed_memory()
     dataset = open_training_data(config.data, seed=config.seed, message=message)
     workers = plan_workers(config.dataloader, gpus=1, cpus=available_cpus())
+    counted = _precomputed(config.data)
+    on_worker = _voxels_on_worker(config.data, device)
+    (_, first), *later = config.data.crops_by_epoch
     clips = TrainingClips(
         sequences_of(dataset, config.data.train_split),
         clip_length=config.data.clip_len,
-        crop_size=config.data.train_crop,
+        crop_size=first,
         num_voxel_bins=config.data.num_voxel_bins,
         seed=config.seed,
+        later_crops=later,
+        noise=_noise(config.data),
+        voxels_on_worker=on_worker,
+        counted=counted,
     )
     held_out = HeldOut(
-        _evaluation_clips(dataset, config, split=config.data.val_split),
+        _evaluation_clips(dataset, config, split=config.data.val_split, on_worker=on_worker),
         batch_size=config.train.val_batch_size,
         num_workers=workers.val,
         prefetch_factor=config.dataloader.val_prefetch_factor,
@@ -249,7 +265,30 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def _evaluation_clips(dataset: UnifiedDataset, config: Config, *, split: Split) -> EvaluationClips:
+def _voxels_on_worker(section: DataSection, device: torch.device) -> bool:
+    """Return whether a clip's voxels are made where it is read.
+
+    By default a GPU makes them itself: bits cross the bus, a tenth of the bytes. On a CPU the workers do.
+    """
+    if section.voxels_on == "auto":
+        return device.type == "cpu"
+    return section.voxels_on == "worker"
+
+
+def _noise(section: DataSection) -> SensorNoise | None:
+    """Return how training changes the spikes, None where it does not."""
+    noise = SensorNoise(**section.sensor_noise.model_dump())
+    return None if noise.is_none() else noise
+
+
+def _precomputed(section: DataSection) -> CountedReader | None:
+    """Return what reads the voxels that were made before, where the configuration asks for them."""
+    return CountedReader(section.root, section.num_voxel_bins) if section.use_precomputed_voxels else None
+
+
+def _evaluation_clips(
+    dataset: UnifiedDataset, config: Config, *, split: Split, on_worker: bool = True
+) -> EvaluationClips:
     if min(dataset.manifest.frame_shape) < metrics.WINDOW:
         raise DataError(
             f"{dataset.root}: frames of {dataset.manifest.frame_shape} cannot be scored;"
@@ -258,7 +297,11 @@ def _evaluation_clips(dataset: UnifiedDataset, config: Config, *, split: Split) 
     sequences = sequences_of(dataset, split)
     _check_restorable(dataset, sequences, smallest_clip(config.model))
     return EvaluationClips(
-        sequences, clip_length=config.data.clip_len, num_voxel_bins=config.data.num_voxel_bins
+        sequences,
+        clip_length=config.data.clip_len,
+        num_voxel_bins=config.data.num_voxel_bins,
+        voxels_on_worker=on_worker,
+        counted=_precomputed(config.data),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deblurkit.data.clips import Clip
+from deblurkit.data.raw import Clip
 from deblurkit.timing.clock import Clock, Mark
 from deblurkit.timing.records import Span
 from deblurkit.training.precision import Precision

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from deblurkit.data.clips import Clip, EvaluationClips
-from deblurkit.data.loaders import clear_errors
+from deblurkit.data.clips import EvaluationClips
+from deblurkit.data.loaders import LoadedBatch, clear_errors
+from deblurkit.data.prefetch import on_device
+from deblurkit.data.raw import Clip
 from deblurkit.training import metrics
 from deblurkit.training.precision import Precision
 from deblurkit.training.step import takes_spikes, to_device
@@ -75,7 +77,7 @@ class Validation:
 def validate(
     model: nn.Module,
     clips: EvaluationClips,
-    loader: DataLoader[Clip],
+    loader: DataLoader[LoadedBatch],
     batches: Sequence[Sequence[int]],
     *,
     precision: Precision,
@@ -112,7 +114,7 @@ def validate(
 def restore_frames(
     model: nn.Module,
     clips: EvaluationClips,
-    loader: DataLoader[Clip],
+    loader: DataLoader[LoadedBatch],
     batches: Sequence[Sequence[int]],
     *,
     precision: Precision,
@@ -123,9 +125,11 @@ def restore_frames(
     model.eval()
     try:
         for batch, indices in zip(clear_errors(loader), batches, strict=True):
-            restored = _restore(model, batch, precision, spikes)
+            clip = on_device(batch.clips, precision.device, clips.num_voxel_bins)
+            restored = _restore(model, clip, precision, spikes)
+            here = Clip(clip.blurry.cpu(), clip.spikes, clip.sharp.cpu())
             for row, index in enumerate(indices):
-                yield from _kept_frames(clips, index, batch, restored, row)
+                yield from _kept_frames(clips, index, here, restored, row)
     finally:
         model.train(was_training)
 

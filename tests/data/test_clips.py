@@ -1,9 +1,14 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 from deblurkit.data import clips as clips_module
 from deblurkit.data.clips import ClipKey, EvaluationClips, TrainingClips, spike_ratio
+from deblurkit.data.raw import COUNTED, RawClip, View, as_clip, as_clips, stack_raw
+from deblurkit.data.reconstruct import voxels
+from deblurkit.data.sensor_noise import SensorNoise
 from deblurkit.data.unified import open_dataset
 from deblurkit.errors import DataError
 
@@ -47,53 +52,76 @@ def test_epochs_and_seeds_augment_differently(sequences):
 
 
 def marked(size=8, bins=4, frames=3):
-    """Frames and spikes that carry their own coordinates, so that any mismatch shows."""
-    t, y, x = np.meshgrid(np.arange(frames), np.arange(size), np.arange(size), indexing="ij")
-    frame = np.stack([t, y, x], axis=-1).astype(np.uint8)
-    half = np.stack([frame[:, ::2, ::2, c] // (1 if c == 0 else 2) for c in range(3)])  # (3, T, h, w)
-    half = half.astype(int)
-    code = half[0] * 100 + half[1] * 10 + half[2]
-    spikes = np.stack([code + 1000 * k for k in range(bins)], axis=1).astype(np.float32)
-    return frame, spikes
+    """Frames (T, H, W, 3) and voxels that carry their own coordinates, so that any mismatch shows."""
+    t, y, x = torch.meshgrid(torch.arange(frames), torch.arange(size), torch.arange(size), indexing="ij")
+    frame = torch.stack([t, y, x], dim=-1).to(torch.uint8)
+    code = t[:, ::2, ::2] * 64 + y[:, ::2, ::2] // 2 * 8 + x[:, ::2, ::2] // 2
+    return frame, torch.stack([code + 256 * k for k in range(bins)], dim=1).to(torch.int16)
 
 
-@pytest.mark.parametrize("draw", range(16))
-def test_frames_and_spikes_are_flipped_turned_and_reversed_alike(draw):
-    class Fixed:
-        def random(self, count):
-            return np.array([0.0 if draw >> bit & 1 else 0.9 for bit in range(count)])
-
-    frame, spikes = marked()
-    blurry, voxels, sharp = clips_module._augment(frame, spikes, frame, rng=Fixed())
-    assert np.array_equal(blurry, sharp)
+@pytest.mark.parametrize("turns", list(itertools.product((0, 1), repeat=4)))
+def test_frames_and_spikes_are_flipped_turned_and_reversed_alike(turns):
+    frame, counts = marked()
+    raw = RawClip(frame, counts, frame, torch.tensor(View(1, 4, COUNTED, *turns)))
+    clip = as_clip(raw, 4)
+    assert torch.equal(clip.blurry, clip.sharp)
     # A spike pixel covers a 2x2 patch of frame pixels: their coordinates, halved, must be the spike's.
-    t, y, x = (blurry[:, ::2, ::2, c].astype(int) // (1 if c == 0 else 2) for c in range(3))
-    backwards = draw >> 3 & 1
-    order = range(3, -1, -1) if backwards else range(4)
-    for k, source in enumerate(order):
-        assert np.array_equal(voxels[:, k], t * 100 + y * 10 + x + 1000 * source)
+    t, y, x = (clip.blurry[:, c, ::2, ::2].long() // (1 if c == 0 else 2) for c in range(3))
+    upside_down, mirrored, transposed, backwards = turns
+    for k, source in enumerate(range(3, -1, -1) if backwards else range(4)):
+        assert torch.equal(clip.spikes[:, k].long(), t * 64 + y * 8 + x + 256 * source)
+    first = clip.blurry[0, :, 0, 0].tolist()
+    assert first == [2 if backwards else 0, 7 if upside_down else 0, 7 if mirrored else 0]
+    assert clip.blurry[0, 1 if transposed else 2, 0, 0] != clip.blurry[0, 1 if transposed else 2, 0, 7]
 
 
-def test_crops_of_frames_and_spikes_are_of_one_place(dataset_root, monkeypatch):
-    sequence = open_dataset(dataset_root).sequences("train")[0]
-    places = []
+def test_crops_of_frames_and_spikes_are_of_one_place(sequences, monkeypatch):
+    """Frames and spikes as the files hold them, cut at the corner that the window says."""
+    windows = []
+    chosen = clips_module._random_window
     monkeypatch.setattr(
-        type(sequence),
-        "read_blurry",
-        lambda self, t: np.indices((48, 64), dtype=np.uint8).transpose(1, 2, 0).repeat(2, 2)[..., 1:],
+        clips_module, "_random_window", lambda *given: windows.append(chosen(*given)) or windows[-1]
     )
-    monkeypatch.setattr(
-        type(sequence),
-        "read_spikes",
-        lambda self, t, *, top, left, height, width: (
-            places.append((top, left)) or np.zeros((8, height, width), dtype=np.uint8)
-        ),
-    )
-    clips = training([sequence], clip_length=2)
-    monkeypatch.setattr(clips_module, "_augment", lambda *arrays, rng: arrays)
+    clips = training(sequences, clip_length=2, voxels_on_worker=False)
     for epoch in range(10):
-        corner = clips[ClipKey(epoch, 0)].blurry[0, :, 0, 0].tolist()
-        assert (2 * places[-1][0], 2 * places[-1][1]) == (corner[0], corner[1])
+        raw = clips[ClipKey(epoch, 1)]  # frames 1 and 2 of the first sequence
+        top, left, height, width = windows[-1]
+        whole = sequences[0].read_blurry(2)
+        assert np.array_equal(raw.blurry[1], whole[top : top + height, left : left + width])
+        spikes = sequences[0].read_spikes(2)[
+            :, top // 2 : (top + height) // 2, left // 2 : (left + width) // 2
+        ]
+        assert np.array_equal(as_clip(raw._replace(view=plain(raw.view)), 4).spikes[1], voxels(spikes, 4))
+    assert len({window[:2] for window in windows}) > 3
+
+
+def plain(view):
+    """A view without its turns."""
+    return torch.tensor(View(*view.tolist()[:3]))
+
+
+def test_clips_made_on_the_worker_and_by_whoever_takes_them_are_the_same(sequences):
+    on_worker, raw = training(sequences), training(sequences, voxels_on_worker=False)
+    keys = [ClipKey(epoch, epoch % 6) for epoch in range(8)]
+    together = as_clips(stack_raw([raw[key] for key in keys]), 4)
+    for number, key in enumerate(keys):
+        for mine, other in zip(on_worker[key], together, strict=True):
+            assert torch.equal(mine, other[number])
+
+
+def test_crops_grow_with_the_epochs(sequences):
+    clips = training(sequences, crop_size=16, later_crops=[(2, 32), (3, 48)])
+    assert [clips[ClipKey(epoch, 0)].sharp.shape[-1] for epoch in range(5)] == [16, 16, 32, 48, 48]
+    with pytest.raises(DataError, match="a crop of 64 does not fit"):
+        training(sequences, crop_size=16, later_crops=[(2, 64)])
+
+
+def test_noise_is_drawn_anew_for_every_sample_and_again_the_same(sequences):
+    noise = SensorNoise(gain=(0.5, 0.9), false_spikes=0.2, dropout=0.2, shift=3)
+    clips, plain_clips = training(sequences, noise=noise), training(sequences)
+    one, again, other = clips[ClipKey(0, 0)], clips[ClipKey(0, 0)], plain_clips[ClipKey(0, 0)]
+    assert torch.equal(one.spikes, again.spikes) and not torch.equal(one.spikes, other.spikes)
+    assert torch.equal(one.blurry, other.blurry) and torch.equal(one.sharp, other.sharp)
 
 
 def test_a_clip_longer_than_any_sequence_is_refused(sequences):

@@ -1,11 +1,13 @@
+import itertools
 import os
 import shutil
 import signal
 
+import numpy as np
 import pytest
 import torch
 
-from deblurkit.data.clips import EvaluationClips, TrainingClips
+from deblurkit.data.clips import ClipKey, EvaluationClips, TrainingClips
 from deblurkit.data.loaders import (
     BatchStream,
     batches_per_epoch,
@@ -14,6 +16,9 @@ from deblurkit.data.loaders import (
     evaluation_loader,
     training_loader,
 )
+from deblurkit.data.prefetch import LoadTimes, device_batches
+from deblurkit.data.raw import as_clips
+from deblurkit.data.sensor_noise import SensorNoise
 from deblurkit.data.unified import open_dataset
 from deblurkit.errors import DataError
 
@@ -62,20 +67,70 @@ def test_a_split_smaller_than_a_batch_is_refused():
     assert batches_per_epoch(3, batch_size=4, world_size=1, drop_last=False) == 1
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_content_and_order_do_not_depend_on_the_workers(dataset_root, workers):
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # on two cores
+@pytest.mark.parametrize("on_worker", [True, False])
+@pytest.mark.parametrize("workers, done", [(1, 0), (2, 0), (4, 0), (0, 3), (2, 3)])
+def test_content_and_order_do_not_depend_on_the_workers_or_on_a_resume(
+    dataset_root, workers, done, on_worker
+):
+    """No worker, from the first batch; an epoch has four batches, so the third is in the middle of one."""
+
+    def read(num_workers, first):
+        clips = TrainingClips(
+            open_dataset(dataset_root).sequences("train"),
+            clip_length=2,
+            crop_size=32,
+            num_voxel_bins=4,
+            seed=3,
+            noise=SensorNoise(dropout=0.1),
+            voxels_on_worker=on_worker,
+        )
+        batches = BatchStream(len(clips), batch_size=2, seed=3, first_batch=first, num_batches=6 - first)
+        loader = training_loader(clips, batches, num_workers=num_workers, prefetch_factor=2, pin_memory=False)
+        return list(device_batches(loader, device=torch.device("cpu"), num_voxel_bins=4))
+
+    for alone, shared in zip(read(0, 0)[done:], read(workers, done), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
+
+
+def test_clips_of_one_group_follow_one_another_in_an_order_of_each_epoch():
+    groups = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2])
+    batches = list(stream(9, groups=groups, num_batches=12))
+    epochs = [[key.clip for batch in batches[3 * n : 3 * n + 3] for key in batch] for n in range(4)]
+    for order in epochs:
+        assert sorted(order) == list(range(9))
+        assert [int(groups[clip]) for clip in order[::3]] == [int(groups[clip]) for clip in order[2::3]]
+    assert len({tuple(int(groups[clip]) for clip in order[::3]) for order in epochs}) > 1
+    assert any(order[:3] != sorted(order[:3]) for order in epochs)
+
+
+def test_exposures_of_several_lengths_make_one_batch(dataset_root):
+    """Voxels of each alone."""
+    sequences = open_dataset(dataset_root).sequences("train")
+    sequences[1].spike_frames_per_exposure -= 16
+    options = {"clip_length": 2, "crop_size": 32, "num_voxel_bins": 4, "seed": 3}
+    raw = TrainingClips(sequences, **options, voxels_on_worker=False)
+    made = TrainingClips(sequences, **options)
+    keys = [ClipKey(0, 0), ClipKey(0, len(raw) - 1)]
+    (batch,) = training_loader(raw, [keys], num_workers=0, prefetch_factor=2, pin_memory=False)
+    for mine, key in zip(as_clips(batch.clips, 4).spikes, keys, strict=True):
+        assert torch.equal(mine, made[key].spikes)
+
+
+def test_a_batch_says_what_its_samples_took(dataset_root, monkeypatch):
+    """A clock that moves by a second whenever it is read."""
+    ticks = itertools.count()
+    monkeypatch.setattr("deblurkit.data.loaders.time.perf_counter", lambda: next(ticks))
     clips = TrainingClips(
         open_dataset(dataset_root).sequences("train"), clip_length=2, crop_size=32, num_voxel_bins=4, seed=3
     )
-
-    def read(num_workers):
-        batches = BatchStream(len(clips), batch_size=2, seed=3, first_batch=1, num_batches=5)
-        return list(
-            training_loader(clips, batches, num_workers=num_workers, prefetch_factor=2, pin_memory=False)
-        )
-
-    for alone, shared in zip(read(0), read(workers), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
+    keys = [[ClipKey(0, 0), ClipKey(0, 1)]]
+    (batch,) = training_loader(clips, keys, num_workers=0, prefetch_factor=2, pin_memory=False)
+    assert batch.load_seconds == 3  # two samples and their stacking
+    times = LoadTimes()
+    times.add(batch)
+    times.add(batch)
+    assert (times.seconds, times.samples) == (6, 4)
 
 
 def test_a_loader_draws_nothing_from_the_run_s_random_state(dataset_root):
@@ -93,7 +148,7 @@ def test_evaluation_batches_hold_one_sequence_each(dataset_root):
     batches = evaluation_batches(clips, batch_size=2)
     assert batches == [[0, 1], [2], [3, 4], [5]]
     loader = evaluation_loader(clips, batches, num_workers=0, prefetch_factor=2, pin_memory=False)
-    assert [batch.blurry.shape[0] for batch in loader] == [2, 1, 2, 1]
+    assert [batch.clips.blurry.shape[0] for batch in loader] == [2, 1, 2, 1]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

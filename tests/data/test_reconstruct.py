@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deblurkit.data.reconstruct import bin_weights, tfi, tfp, voxels
+from deblurkit.data.reconstruct import bin_overlaps, tfi, tfp, voxels
 
 
 def column(*fired, length):
@@ -76,7 +76,7 @@ def test_wrong_arguments_are_the_callers_mistake():
 @given(bins=st.integers(1, 40), frames=st.integers(1, 60))
 @settings(max_examples=60, deadline=None)
 def test_bins_agree_with_the_overlap_of_each_interval(bins, frames):
-    weights = bin_weights(bins, frames)
+    weights = bin_overlaps(bins, frames) / frames
     for k in range(bins):
         for t in range(frames):
             low = max(Fraction(t), Fraction(k * frames, bins))
@@ -109,4 +109,4 @@ def test_as_many_bins_as_frames_are_the_frames():
 
 
 def test_weights_are_made_once():
-    assert bin_weights(32, 56) is bin_weights(32, 56)
+    assert bin_overlaps(32, 56) is bin_overlaps(32, 56)

@@ -217,11 +217,8 @@ def test_what_this_version_cannot_do_is_refused_or_said(tiny_config, Watcher):
     with pytest.raises(ConfigError, match="VGG_PERCEPTUAL"):
         run.train(tiny_config("LOSS.VGG_PERCEPTUAL.WEIGHT=0.1"), observer=Watcher())
     watcher = Watcher()
-    run.train(tiny_config("DATA.USE_RAM_CACHE=true", "DATA.USE_PRECOMPUTED_VOXELS=true"), observer=watcher)
-    assert [text.split(":")[0] for text in watcher.warnings] == [
-        "DATA.USE_RAM_CACHE",
-        "DATA.USE_PRECOMPUTED_VOXELS",
-    ]
+    run.train(tiny_config("DATALOADER.PERSISTENT_WORKERS=false"), observer=watcher)
+    assert [text.split(":")[0] for text in watcher.warnings] == ["DATALOADER.PERSISTENT_WORKERS"]
 
 
 @pytest.mark.parametrize(

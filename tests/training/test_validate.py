@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from deblurkit.data.loaders import LoadedBatch
 from deblurkit.data.unified import open_dataset
 from deblurkit.training import metrics
 from deblurkit.training.parts import HeldOut, _evaluation_clips
@@ -56,7 +57,7 @@ def test_every_frame_comes_once_and_the_mode_of_the_network_is_kept(held_out):
     model = Echo().train()
     batches = [[0], [1], [2]]
     loader = [held_out.clips[i] for i in range(3)]
-    loader = [type(c)(*(t.unsqueeze(0) for t in c)) for c in loader]
+    loader = [LoadedBatch(type(c)(*(t.unsqueeze(0) for t in c)), 0.0) for c in loader]
     frames = [
         pair.frame for pair in restore_frames(model, held_out.clips, loader, batches, precision=PRECISION)
     ]

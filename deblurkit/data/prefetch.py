@@ -1,0 +1,145 @@
+"""Batches on their way to the device: copied, turned and made into voxels while the step before runs."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from deblurkit.data.loaders import LoadedBatch
+from deblurkit.data.raw import Clip, RawClip, as_clips
+
+_AHEAD = 2  # batches that wait on the device
+_PATIENCE = 0.2  # seconds after which a thread looks whether it is still wanted
+
+Made: TypeAlias = tuple[Clip, Any]  # a clip, and what says when it is there
+
+
+@dataclass
+class LoadTimes:
+    """What the loading of a run's samples has cost so far, whoever has done it."""
+
+    seconds: float = 0.0
+    samples: int = 0
+
+    def add(self, batch: LoadedBatch) -> None:
+        """Count a batch."""
+        self.seconds += batch.load_seconds
+        self.samples += batch.clips.blurry.shape[0]
+
+
+class Side(Protocol):
+    """A stream beside the one that computes."""
+
+    def run(self, work: Callable[[], Clip]) -> Made:
+        """Do ``work`` on the stream; return its result and what says when it is there."""
+        ...
+
+    def hand_over(self, made: Made) -> Clip:
+        """Return a result, safe to use from here on by the stream that computes."""
+        ...
+
+
+class _CudaSide:
+    """A CUDA stream: its copies and kernels run beside those of the step before."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+
+    def run(self, work: Callable[[], Clip]) -> Made:
+        with torch.cuda.stream(self._stream):
+            clip = work()
+            return clip, self._stream.record_event()
+
+    def hand_over(self, made: Made) -> Clip:
+        clip, event = made
+        stream = torch.cuda.current_stream(self._stream.device)
+        stream.wait_event(event)
+        for tensor in clip:
+            tensor.record_stream(stream)  # its memory is not given out again before the step has read it
+        return clip
+
+
+def device_batches(
+    batches: Iterable[LoadedBatch],
+    *,
+    device: torch.device,
+    num_voxel_bins: int,
+    times: LoadTimes | None = None,
+) -> Iterator[Clip]:
+    """Yield the batches of a loader as a step takes them, in order.
+
+    On a GPU they are there already, brought by a thread and a stream of their own; on a CPU they are made
+    when they are asked for.
+
+    Args:
+        batches: of a loader.
+        device: that the step runs on.
+        num_voxel_bins: K, for batches whose voxels were not made by the workers.
+        times: told what the loading took.
+    """
+
+    def arrive(batch: LoadedBatch) -> Clip:
+        if times is not None:
+            times.add(batch)
+        return on_device(batch.clips, device, num_voxel_bins)
+
+    if device.type != "cuda":
+        return map(arrive, batches)
+    return ahead(batches, arrive, _CudaSide(device))
+
+
+def on_device(clips: Clip | RawClip, device: torch.device, num_voxel_bins: int) -> Clip:
+    """Return a batch as a step takes it, on ``device``."""
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    if isinstance(clips, Clip):
+        return Clip(*map(moved, clips))
+    raw = RawClip(moved(clips.blurry), moved(clips.spikes), moved(clips.sharp), clips.view)
+    return as_clips(raw, num_voxel_bins)
+
+
+def ahead(
+    batches: Iterable[LoadedBatch], arrive: Callable[[LoadedBatch], Clip], side: Side
+) -> Iterator[Clip]:
+    """Yield ``arrive`` of every batch, made by a thread on ``side`` a little before it is asked for.
+
+    What goes wrong in the thread is raised here; closing the generator ends the thread.
+    """
+    ready: queue.Queue[Made | Exception | None] = queue.Queue(maxsize=_AHEAD)
+    unwanted = threading.Event()
+
+    def bring(item: Made | Exception | None) -> None:
+        while not unwanted.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=_PATIENCE)
+                break
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                if unwanted.is_set():
+                    return
+                bring(side.run(lambda batch=batch: arrive(batch)))  # type: ignore[misc]
+            bring(None)
+        except Exception as error:
+            bring(error)
+
+    thread = threading.Thread(target=work, name="deblurkit-prefetch", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield side.hand_over(item)
+    finally:
+        unwanted.set()
+        thread.join()

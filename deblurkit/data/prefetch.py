@@ -16,6 +16,7 @@ from deblurkit.data.loaders import LoadedBatch
 from deblurkit.data.raw import Clip, RawClip, as_clips
 
 _AHEAD = 2  # batches that wait on the device
+_FAREWELL = 10.0  # seconds after which a thread that waits for a loader is left to end by itself
 _PATIENCE = 0.2  # seconds after which a thread looks whether it is still wanted
 
 Made: TypeAlias = tuple[Clip, Any]  # a clip, and what says when it is there
@@ -46,6 +47,16 @@ class Side(Protocol):
         ...
 
 
+class _SameSide:
+    """No stream of its own: a CPU has done the work when it returns."""
+
+    def run(self, work: Callable[[], Clip]) -> Made:
+        return work(), None
+
+    def hand_over(self, made: Made) -> Clip:
+        return made[0]
+
+
 class _CudaSide:
     """A CUDA stream: its copies and kernels run beside those of the step before."""
 
@@ -71,17 +82,17 @@ def device_batches(
     *,
     device: torch.device,
     num_voxel_bins: int,
+    in_background: bool,
     times: LoadTimes | None = None,
 ) -> Iterator[Clip]:
     """Yield the batches of a loader as a step takes them, in order.
-
-    On a GPU they are there already, brought by a thread and a stream of their own; on a CPU they are made
-    when they are asked for.
 
     Args:
         batches: of a loader.
         device: that the step runs on.
         num_voxel_bins: K, for batches whose voxels were not made by the workers.
+        in_background: have a thread, on a GPU with a stream of its own, make the next ones meanwhile; off,
+            each is made when it is asked for.
         times: told what the loading took.
     """
 
@@ -90,9 +101,9 @@ def device_batches(
             times.add(batch)
         return on_device(batch.clips, device, num_voxel_bins)
 
-    if device.type != "cuda":
+    if not in_background:
         return map(arrive, batches)
-    return ahead(batches, arrive, _CudaSide(device))
+    return ahead(batches, arrive, _CudaSide(device) if device.type == "cuda" else _SameSide())
 
 
 def on_device(clips: Clip | RawClip, device: torch.device, num_voxel_bins: int) -> Clip:
@@ -112,8 +123,14 @@ def ahead(
 ) -> Iterator[Clip]:
     """Yield ``arrive`` of every batch, made by a thread on ``side`` a little before it is asked for.
 
-    What goes wrong in the thread is raised here; closing the generator ends the thread.
+    What goes wrong in the thread is raised here; closing the generator ends the thread. The first batch is
+    made by the caller's thread: a loader forks its workers then, and a fork wants no other thread.
     """
+    source = iter(batches)
+    try:
+        first = next(source)
+    except StopIteration:
+        return
     ready: queue.Queue[Made | Exception | None] = queue.Queue(maxsize=_AHEAD)
     unwanted = threading.Event()
 
@@ -125,7 +142,7 @@ def ahead(
 
     def work() -> None:
         try:
-            for batch in batches:
+            for batch in source:
                 if unwanted.is_set():
                     return
                 bring(side.run(lambda batch=batch: arrive(batch)))  # type: ignore[misc]
@@ -136,10 +153,11 @@ def ahead(
     thread = threading.Thread(target=work, name="deblurkit-prefetch", daemon=True)
     thread.start()
     try:
+        yield side.hand_over(side.run(lambda: arrive(first)))
         while (item := ready.get()) is not None:
             if isinstance(item, Exception):
                 raise item
             yield side.hand_over(item)
     finally:
         unwanted.set()
-        thread.join()
+        thread.join(timeout=_FAREWELL)

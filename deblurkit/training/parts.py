@@ -135,7 +135,13 @@ class RunParts:
             pin_memory=self.config.dataloader.pin_memory and self.device.type == "cuda",
         )
         bins = self.config.data.num_voxel_bins
-        return device_batches(clear_errors(loader), device=self.device, num_voxel_bins=bins, times=times)
+        return device_batches(
+            clear_errors(loader),
+            device=self.device,
+            num_voxel_bins=bins,
+            in_background=self.workers.train > 0 or self.device.type == "cuda",
+            times=times,
+        )
 
 
 def assemble(

@@ -22,6 +22,8 @@ from deblurkit.data.sensor_noise import SensorNoise
 from deblurkit.data.unified import open_dataset
 from deblurkit.errors import DataError
 
+CPU = torch.device("cpu")
+
 
 def stream(num_clips=10, **options):
     return BatchStream(
@@ -87,7 +89,7 @@ def test_content_and_order_do_not_depend_on_the_workers_or_on_a_resume(
         )
         batches = BatchStream(len(clips), batch_size=2, seed=3, first_batch=first, num_batches=6 - first)
         loader = training_loader(clips, batches, num_workers=num_workers, prefetch_factor=2, pin_memory=False)
-        return list(device_batches(loader, device=torch.device("cpu"), num_voxel_bins=4))
+        return list(device_batches(loader, device=CPU, num_voxel_bins=4, in_background=num_workers > 0))
 
     for alone, shared in zip(read(0, 0)[done:], read(workers, done), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))

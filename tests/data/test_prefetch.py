@@ -37,7 +37,16 @@ def test_batches_come_in_order_made_by_a_thread_of_their_own():
     side = Noted()
     made = [int(c.blurry[0, 0]) for c in ahead(batches(7), lambda batch: batch.clips, side)]
     assert made == side.handed == list(range(7))
-    assert side.threads == {"deblurkit-prefetch"}
+    assert side.threads == {"MainThread", "deblurkit-prefetch"}  # the first by whoever asks
+
+
+def test_no_batches_are_none():
+    assert list(ahead(iter(()), lambda batch: batch.clips, Noted())) == []
+
+
+def test_on_a_cpu_a_thread_can_make_them_too():
+    stream = device_batches(batches(5), device=torch.device("cpu"), num_voxel_bins=1, in_background=True)
+    assert [int(c.blurry[0, 0]) for c in stream] == list(range(5))
 
 
 def test_what_goes_wrong_on_the_way_is_raised_after_what_went_well():
@@ -71,7 +80,9 @@ def test_on_a_cpu_a_batch_is_made_when_it_is_asked_for():
             yield batch
 
     times = LoadTimes()
-    stream = device_batches(watched(), device=torch.device("cpu"), num_voxel_bins=1, times=times)
+    stream = device_batches(
+        watched(), device=torch.device("cpu"), num_voxel_bins=1, in_background=False, times=times
+    )
     assert next(stream).sharp.tolist() == [[0], [0]]
     assert len(asked) == 1 and (times.seconds, times.samples) == (0.5, 2)
 
@@ -87,6 +98,8 @@ def test_raw_batches_arrive_as_clips():
 
 @pytest.mark.gpu
 def test_batches_arrive_on_the_gpu():
-    made = list(device_batches(batches(5), device=torch.device("cuda", 0), num_voxel_bins=1))
+    made = list(
+        device_batches(batches(5), device=torch.device("cuda", 0), num_voxel_bins=1, in_background=True)
+    )
     assert [int(c.blurry[0, 0]) for c in made] == list(range(5))
     assert all(tensor.is_cuda for c in made for tensor in c)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from deblurkit.cache.stats import format_cache_stats
 from deblurkit.data.frames import Window
 from deblurkit.data.raw import Clip, RawClip, View, as_clip
 from deblurkit.data.sensor_noise import NoisyReader, SensorNoise, SpikeReader, read_bits
@@ -51,6 +52,11 @@ class _Clips(Dataset[Clip | RawClip]):
     @property
     def _recorded(self) -> SpikeReader:
         return read_bits if self.counted is None else self.counted.read
+
+    def print_cache_stats(self) -> None:
+        """Print what the node's cache of decoded frames has answered so far, over all its processes."""
+        cache = self.sequences[0].cache
+        print("no cache" if cache is None else format_cache_stats(cache.stats()))
 
     def _given(self, raw: RawClip) -> Clip | RawClip:
         return as_clip(raw, self.num_voxel_bins) if self.voxels_on_worker else raw

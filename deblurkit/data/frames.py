@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deblurkit.cache.stats import CacheStats
 from deblurkit.errors import DataError
 
 Frame: TypeAlias = NDArray[np.uint8]
@@ -40,12 +42,12 @@ class FrameReader(Protocol):
 class Cache(Protocol):
     """A store of arrays by name that may forget any of them."""
 
-    def get(self, key: str) -> Frame | None:
-        """Return the array put in under ``key``, or None."""
+    def get_or_make(self, key: str, make: Callable[[], Frame]) -> Frame:
+        """Return the array of ``key``, read-only; ``make`` it if it is not there, and keep it."""
         ...
 
-    def put(self, key: str, array: Frame) -> bool:
-        """Keep ``array`` and return whether there was room."""
+    def stats(self) -> CacheStats:
+        """Return what it has held and answered."""
         ...
 
 
@@ -132,8 +134,5 @@ class CachedFrames:
     def read(self, kind: FrameKind, index: int, window: Window | None = None) -> Frame:
         """Return a frame, or a window of it, as RGB uint8 (H, W, 3); it may be a read-only view."""
         key = f"{self._name}/{kind}/{index}"
-        frame = self._cache.get(key)
-        if frame is None:
-            frame = self._frames.read(kind, index)
-            self._cache.put(key, frame)
+        frame = self._cache.get_or_make(key, lambda: self._frames.read(kind, index))
         return frame if window is None else frame[window.slices]

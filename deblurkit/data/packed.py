@@ -13,6 +13,7 @@ The kernel keeps one copy of what is read for all processes of the node, and giv
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import shutil
 import tempfile
@@ -72,9 +73,23 @@ def pack_dataset(
 
 def packed_bytes(manifest: Manifest) -> int:
     """Return the size of a dataset when it is packed."""
-    frames = sum(len(record.stems) for record in manifest.sequences)
     spikes = sum(record.bytes for name, record in manifest.files.items() if name.endswith("spikes.dat"))
-    return 2 * frames * manifest.frame_shape[0] * manifest.frame_shape[1] * 3 + spikes
+    return _frame_bytes(manifest) * _num_frames(manifest) + spikes
+
+
+def decoded_bytes(manifest: Manifest) -> int:
+    """Return what all frames of a dataset take in a cache, each in whole pages."""
+    pages = -(-_frame_bytes(manifest) // mmap.PAGESIZE)
+    return pages * mmap.PAGESIZE * _num_frames(manifest)
+
+
+def _frame_bytes(manifest: Manifest) -> int:
+    return manifest.frame_shape[0] * manifest.frame_shape[1] * 3
+
+
+def _num_frames(manifest: Manifest) -> int:
+    """Return how many images there are, blurry and sharp ones."""
+    return 2 * sum(len(record.stems) for record in manifest.sequences)
 
 
 def _check_room(source: UnifiedDataset, folder: Path) -> None:

@@ -59,6 +59,7 @@ class Sequence:
         self.stems = np.array(record.stems)
         self.spike_starts = np.array(record.spike_starts, dtype=np.int64)
         self.folder = root / record.folder
+        self.cache = cache
         self.frames = self._reader(manifest, cache)
         self._spikes = PackedSpikes(self.folder / "spikes.dat", SpikeGeometry(*manifest.spike_shape))
 

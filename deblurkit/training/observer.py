@@ -41,6 +41,7 @@ class Progress:
 
     Attributes:
         data_ms: the step's wait for data, or None where steps are not timed.
+        load_ms: what reading a sample took on average, in the workers; None where nothing was read.
     """
 
     step: int
@@ -49,13 +50,15 @@ class Progress:
     learning_rate: float
     samples_per_second: float
     data_ms: float | None
+    load_ms: float | None = None
 
     def as_line(self) -> str:
         """Return the line of the training log, in the seed's form."""
         data = "" if self.data_ms is None else f" | data_time={self.data_ms:.1f}ms"
+        load = "" if self.load_ms is None else f" | load_time={self.load_ms:.1f}ms"
         return (
             f"step {self.step}/{self.total_steps} | loss={self.loss:.5f} | lr={self.learning_rate:.3e}"
-            f" | {self.samples_per_second:.1f} samples/s{data}"
+            f" | {self.samples_per_second:.1f} samples/s{data}{load}"
         )
 
 

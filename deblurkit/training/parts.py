@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from deblurkit.cache.node_cache import NodeCache
 from deblurkit.config.schema import Config
 from deblurkit.config.sections import DataSection, LossSection, TrainSection
 from deblurkit.data.clips import EvaluationClips, TrainingClips
@@ -23,6 +24,7 @@ from deblurkit.data.loaders import (
     training_loader,
 )
 from deblurkit.data.manifest import Split
+from deblurkit.data.packed import decoded_bytes
 from deblurkit.data.prefetch import LoadTimes, device_batches
 from deblurkit.data.raw import Clip
 from deblurkit.data.sensor_noise import SensorNoise
@@ -87,6 +89,12 @@ class RunParts:
     optimizer: Optimizer
     batches_per_epoch: int
     total_steps: int
+    cache: NodeCache | None
+
+    def close(self) -> None:
+        """Leave the cache; the last process of the node to do so takes it away."""
+        if self.cache is not None:
+            self.cache.close()
 
     @property
     def accumulation(self) -> int:
@@ -164,11 +172,12 @@ def assemble(
         keep_freed_memory()
     dataset = open_training_data(config.data, seed=config.seed, message=message)
     workers = plan_workers(config.dataloader, gpus=1, cpus=available_cpus())
+    cache = _joined_cache(config, dataset, message)
     counted = _precomputed(config.data)
     on_worker = _voxels_on_worker(config.data, device)
     (_, first), *later = config.data.crops_by_epoch
     clips = TrainingClips(
-        sequences_of(dataset, config.data.train_split),
+        sequences_of(dataset, config.data.train_split, cache=cache),
         clip_length=config.data.clip_len,
         crop_size=first,
         num_voxel_bins=config.data.num_voxel_bins,
@@ -179,7 +188,7 @@ def assemble(
         counted=counted,
     )
     held_out = HeldOut(
-        _evaluation_clips(dataset, config, split=config.data.val_split, on_worker=on_worker),
+        _evaluation_clips(dataset, config, split=config.data.val_split, on_worker=on_worker, cache=cache),
         batch_size=config.train.val_batch_size,
         num_workers=workers.val,
         prefetch_factor=config.dataloader.val_prefetch_factor,
@@ -205,6 +214,7 @@ def assemble(
         optimizer=build_optimizer(config.train.optim, model, device=device, warn=warn),
         batches_per_epoch=batches,
         total_steps=_total_steps(config.train, batches_per_epoch=batches),
+        cache=cache,
     )
 
 
@@ -252,13 +262,13 @@ def open_training_data(section: DataSection, *, seed: int, message: Callable[[st
     return open_dataset(section.root)
 
 
-def sequences_of(dataset: UnifiedDataset, split: Split) -> list[Sequence]:
-    """Return the sequences of a split.
+def sequences_of(dataset: UnifiedDataset, split: Split, *, cache: NodeCache | None = None) -> list[Sequence]:
+    """Return the sequences of a split, read by way of ``cache`` if given.
 
     Raises:
         DataError: if it has none.
     """
-    sequences = dataset.sequences(split)
+    sequences = dataset.sequences(split, cache=cache)
     if not sequences:
         raise DataError(
             f"{dataset.root}: the split {split} holds no sequence; see DATA.TRAIN_SPLIT, DATA.VAL_SPLIT"
@@ -281,6 +291,20 @@ def _voxels_on_worker(section: DataSection, device: torch.device) -> bool:
     return section.voxels_on == "worker"
 
 
+def _joined_cache(
+    config: Config, dataset: UnifiedDataset, message: Callable[[str], None]
+) -> NodeCache | None:
+    """Return the node's cache of decoded frames, shared by all processes of this run, if it is asked for."""
+    if not config.data.use_ram_cache:
+        return None
+    if dataset.manifest.storage == "packed":
+        message("DATA.USE_RAM_CACHE: not needed, as a packed dataset is read from memory that all share")
+        return None
+    name = f"{dataset.root.resolve()} {config.log.save_dir.resolve()}"
+    fillable = decoded_bytes(dataset.manifest)
+    return NodeCache.join(name, max_bytes=min(int(config.data.cache_size_gb * 2**30), fillable))
+
+
 def _noise(section: DataSection) -> SensorNoise | None:
     """Return how training changes the spikes, None where it does not."""
     noise = SensorNoise(**section.sensor_noise.model_dump())
@@ -293,14 +317,19 @@ def _precomputed(section: DataSection) -> CountedReader | None:
 
 
 def _evaluation_clips(
-    dataset: UnifiedDataset, config: Config, *, split: Split, on_worker: bool = True
+    dataset: UnifiedDataset,
+    config: Config,
+    *,
+    split: Split,
+    on_worker: bool = True,
+    cache: NodeCache | None = None,
 ) -> EvaluationClips:
     if min(dataset.manifest.frame_shape) < metrics.WINDOW:
         raise DataError(
             f"{dataset.root}: frames of {dataset.manifest.frame_shape} cannot be scored;"
             f" SSIM needs sides of at least {metrics.WINDOW} pixels"
         )
-    sequences = sequences_of(dataset, split)
+    sequences = sequences_of(dataset, split, cache=cache)
     _check_restorable(dataset, sequences, smallest_clip(config.model))
     return EvaluationClips(
         sequences,

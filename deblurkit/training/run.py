@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -13,7 +14,9 @@ from typing import Any
 import torch
 import yaml
 
+from deblurkit.cache.stats import format_cache_stats
 from deblurkit.config.schema import Config
+from deblurkit.data.prefetch import LoadTimes
 from deblurkit.errors import CheckpointError, DeblurkitError
 from deblurkit.files import check_writable, write_image, write_text
 from deblurkit.timing.clock import clock_for
@@ -67,11 +70,12 @@ def train(
     state = _state_to_resume(config.log.save_dir, resume, observer.warning)
     check_writable(config.log.save_dir / "config.yaml")  # before the data are opened or drawn
     parts = assemble(config, message=observer.message, warn=observer.warning, from_pretrained=state is None)
-    run = _Run(parts, observer, picture)
-    if state is not None:
-        run.restore(state)
-    with StopRequest() as stop:
-        return run.carry_out(stop)
+    with contextlib.closing(parts):
+        run = _Run(parts, observer, picture)
+        if state is not None:
+            run.restore(state)
+        with StopRequest() as stop:
+            return run.carry_out(stop)
 
 
 def plain(config: Config) -> dict[str, Any]:
@@ -108,6 +112,7 @@ class _Run:
         self.config = parts.config
         self.folder = parts.config.log.save_dir
         self.observer = observer
+        self.load_times = LoadTimes()
         self.picture = picture
         self.clock = clock_for(parts.device.type, parts.device)
         self.done_steps = 0
@@ -148,6 +153,10 @@ class _Run:
         try:
             self._train(timing, journal, stop)
             result = self._validate(journal, stop)
+            if self.parts.cache is not None:
+                text = format_cache_stats(self.parts.cache.stats())
+                journal.line(text)
+                self.observer.message(text)
         finally:
             set_global_timing_logger(None)
             timing.close()
@@ -185,7 +194,7 @@ class _Run:
 
     def _steps(self) -> Iterator[StepRecord]:
         parts = self.parts
-        batches = parts.batches(done_steps=self.done_steps)
+        batches = parts.batches(done_steps=self.done_steps, times=self.load_times)
         if self.random_states is not None:
             checkpoint.restore_random_states(self.random_states)
         return run_steps(
@@ -212,7 +221,13 @@ class _Run:
         data_ms = latest.milliseconds.get("data") if latest is not None else None
         per_second = rate.since_last(self.samples)
         progress = Progress(
-            record.step, self.parts.total_steps, loss, record.learning_rate, per_second, data_ms
+            record.step,
+            self.parts.total_steps,
+            loss,
+            record.learning_rate,
+            per_second,
+            data_ms,
+            self._load_ms(),
         )
         journal.line(progress.as_line())
         journal.scalars(
@@ -222,9 +237,17 @@ class _Run:
                 "train/learning_rate": record.learning_rate,
                 "train/samples_per_second": per_second,
                 "train/data_ms": data_ms,
+                "train/load_ms": progress.load_ms,
             },
         )
         self.observer.stepped(progress)
+
+    def _load_ms(self) -> float | None:
+        """Return what reading a sample has cost since the last report, whichever process has read it [ms]."""
+        times = self.load_times
+        taken = 1e3 * times.seconds / times.samples if times.samples else None
+        times.seconds, times.samples = 0.0, 0
+        return taken
 
     def _require_finite(self, is_finite: bool, what: str) -> None:
         if not is_finite:

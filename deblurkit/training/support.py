@@ -24,8 +24,6 @@ def check_supported(config: Config) -> list[str]:
             ]
         )
     warnings = []
-    if config.data.use_ram_cache:
-        warnings.append("DATA.USE_RAM_CACHE: this version has no sample cache yet; frames come from the disk")
     if config.model.arch == "vrt" and config.model.freeze_flow_steps and config.model.pretrained is None:
         warnings.append(
             "MODEL.FREEZE_FLOW_STEPS: without MODEL.PRETRAINED it holds an untrained optical flow still;"

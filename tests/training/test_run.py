@@ -1,14 +1,19 @@
 import json
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from deblurkit.data.packed import pack_dataset
+from deblurkit.data.unified import open_dataset
+from deblurkit.data.voxel_store import make_voxels
 from deblurkit.errors import CheckpointError, ConfigError, DataError, DeblurkitError
 from deblurkit.render.picture import before_and_after
-from deblurkit.training import checkpoint, run
+from deblurkit.training import checkpoint, parts, run
 from deblurkit.training.interrupt import InterruptedRun
 
 
@@ -238,3 +243,69 @@ def test_a_missing_dataset_is_named(tiny_config, tmp_path, Watcher):
         run.train(
             tiny_config(f"DATA.ROOT={tmp_path / 'none'}", "DATA.AUTO_SYNTHETIC=false"), observer=Watcher()
         )
+
+
+def weights_after(config, watcher):
+    run.train(config, observer=watcher)
+    (path,) = sorted((config.log.save_dir / "checkpoints").glob("*.pt"))[-1:]
+    return torch.load(path, weights_only=True)["model"]
+
+
+def remains(name):
+    return [
+        path.name for path in Path("/dev/shm").glob(f"deblurkit-cache-{os.getuid()}-*") if name in path.name
+    ]
+
+
+@pytest.mark.parametrize("way", ["cache", "packed", "device", "precomputed", "workers"])
+def test_every_way_to_the_samples_trains_the_same_network(tiny_config, Watcher, dataset_root, tmp_path, way):
+    """Bit for bit that of PNGs read and made into voxels by the training process."""
+    expected = weights_after(tiny_config(), Watcher())
+    root = shutil.copytree(dataset_root, tmp_path / "data")
+    dataset = open_dataset(root)
+    keys = {
+        "cache": ["DATA.USE_RAM_CACHE=true", "DATA.CACHE_SIZE_GB=0.01"],
+        "packed": [f"DATA.ROOT={tmp_path / 'packed'}"],
+        "device": ["DATA.VOXELS_ON=device", "DATALOADER.TRAIN_WORKERS=1"],
+        "precomputed": [f"DATA.ROOT={root}", "DATA.USE_PRECOMPUTED_VOXELS=true"],
+        "workers": ["DATALOADER.TRAIN_WORKERS=2", "DATA.USE_RAM_CACHE=true", "DATA.CACHE_SIZE_GB=0.01"],
+    }[way]
+    if way == "packed":
+        pack_dataset(dataset, tmp_path / "packed")
+    if way == "precomputed":
+        make_voxels(dataset, 4)
+    watcher, before = Watcher(), remains("")
+    config = tiny_config(*keys, f"LOG.SAVE_DIR={tmp_path / 'other'}")
+    found = weights_after(config, watcher)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    assert remains("") == before
+    said = any("Cache Stats" in text for text in watcher.messages)
+    assert said == ("DATA.USE_RAM_CACHE=true" in keys)
+
+
+def test_a_cache_is_never_larger_than_what_it_could_hold(tiny_config, Watcher):
+    """15 pairs of 48 x 64 frames, each 9216 bytes or three pages."""
+    watcher = Watcher()
+    run.train(tiny_config("DATA.USE_RAM_CACHE=true", "DATA.CACHE_SIZE_GB=100000"), observer=watcher)
+    (stats,) = [text for text in watcher.messages if "Cache Stats" in text]
+    assert f" / {30 * 3 * 4096 / 2**20:.1f} MB" in stats
+
+
+def test_a_cache_that_does_not_fit_is_refused_with_a_size_that_does(tiny_config, Watcher, monkeypatch):
+    monkeypatch.setattr(parts, "decoded_bytes", lambda manifest: 2**50)
+    with pytest.raises(DataError, match=r"DATA.CACHE_SIZE_GB: .* --set DATA.CACHE_SIZE_GB=[\d.]+"):
+        run.train(tiny_config("DATA.USE_RAM_CACHE=true", "DATA.CACHE_SIZE_GB=100000"), observer=Watcher())
+
+
+def test_a_packed_dataset_needs_no_cache(tiny_config, Watcher, dataset_root, tmp_path):
+    pack_dataset(open_dataset(dataset_root), tmp_path / "packed")
+    watcher = Watcher()
+    run.train(tiny_config(f"DATA.ROOT={tmp_path / 'packed'}", "DATA.USE_RAM_CACHE=true"), observer=watcher)
+    assert any(text.startswith("DATA.USE_RAM_CACHE: not needed") for text in watcher.messages)
+
+
+def test_what_reading_a_sample_takes_is_said(tiny_config, Watcher):
+    watcher = Watcher()
+    run.train(tiny_config(), observer=watcher)
+    assert all(progress.load_ms > 0 for progress in watcher.steps)

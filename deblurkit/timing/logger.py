@@ -215,7 +215,7 @@ class TimingLogger:
             if seconds is None:
                 return None
             name = clean_name(span.name)
-            rows[name] = rows.get(name, 0.0) + seconds * 1000
+            rows[name] = rows.get(name, 0.0) + span.weight * seconds * 1000
         return StepTiming(step.number, step.unix_time, wall * 1000, with_parents(rows))
 
     def _write(self, timing: StepTiming) -> None:
@@ -229,7 +229,7 @@ class TimingLogger:
                 self._text.write_step(timing, averages)
             if self._lines is not None:
                 self._lines.write_step(timing)
-        if self._show is not None and self.steps_done % self._console_interval == 0:
+        if self._show is not None and timing.step % self._console_interval == 0:
             self._show(timing)
 
 

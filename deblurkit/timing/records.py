@@ -13,11 +13,18 @@ UNACCOUNTED = "unaccounted"
 
 @dataclass(frozen=True)
 class Span:
-    """A named interval between two marks of one clock."""
+    """A named interval between two marks of one clock.
+
+    Attributes:
+        name: where its time is counted.
+        start, end: its marks.
+        weight: 1, or -1 where its time is taken from that name, as it is counted elsewhere.
+    """
 
     name: str
     start: Mark
     end: Mark
+    weight: int = 1
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,252 @@
+"""Times of modules, forward, backward and made again, from hooks that only note moments.
+
+A module's backward pass is the time from the first gradient of its output to the last of its input, less what
+is made again inside it (gradient checkpointing), which has rows of its own. Where the graph branches it is an
+interval: other modules may have run in it. What autograd does not pass by, such as a frozen module, has no
+backward pass and no row of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from deblurkit.timing.clock import Clock, Mark
+from deblurkit.timing.records import Span
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
+
+RECOMPUTE = "recompute"
+
+
+class Call:
+    """One forward call of a module and the backward pass through it."""
+
+    __slots__ = (
+        "backward_end",
+        "backward_start",
+        "forward_end",
+        "forward_start",
+        "is_again",
+        "waiting",
+        "watch",
+    )
+
+    def __init__(self, watch: _Watch, *, is_again: bool) -> None:
+        self.watch = watch
+        self.forward_start: Mark = None
+        self.forward_end: Mark = None
+        self.backward_start: Mark = None
+        self.backward_end: Mark = None
+        self.is_again = is_again
+        self.waiting = 0  # inputs whose gradients have not come yet
+
+
+class _Watch:
+    """A module that is timed."""
+
+    __slots__ = ("handles", "last_parameter", "module", "parameter_handles", "row")
+
+    def __init__(self, module: nn.Module, row: str) -> None:
+        self.module, self.row = module, row
+        self.handles: list[RemovableHandle] = []
+        self.parameter_handles: dict[int, RemovableHandle] = {}
+        self.last_parameter: int | None = None
+
+
+class ModuleTimes:
+    """Notes when chosen modules run, step by step; `take` gives the intervals.
+
+    Hooks do nothing outside ``begin`` and ``take``: validation is not timed.
+
+    Args:
+        rows: the row of each module, ``/`` for those that lie inside one another.
+        clock: of the logger that the intervals go to.
+        forward, backward: rows that the modules' rows are put under.
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[nn.Module, str],
+        clock: Clock,
+        *,
+        forward: str = "forward",
+        backward: str = "backward",
+    ) -> None:
+        self._clock = clock
+        self._forward, self._backward = forward, backward
+        self._watches = [_Watch(module, row) for module, row in rows.items()]
+        self._is_on = False
+        self._running: dict[int, list[Call]] = {}  # by thread, innermost last
+        self._calls: list[Call] = []
+        self._going_back: list[Call] = []  # whose backward pass has begun, innermost last
+        self._taken: list[tuple[Call, tuple[Call, ...]]] = []  # made again, and inside whose backward passes
+        self.marks = 0
+        for watch in self._watches:
+            watch.handles = [
+                watch.module.register_forward_pre_hook(self._before(watch), with_kwargs=True),
+                watch.module.register_forward_hook(self._after, always_call=True),
+            ]
+
+    def begin(self) -> None:
+        """Note the calls from now on."""
+        self._is_on = True
+
+    def take(self) -> list[Span]:
+        """Return the intervals since the last time, and note nothing until `begin`."""
+        calls, self._calls = self._calls, []
+        again, self._taken = self._taken, []
+        self._is_on = False
+        self._running.clear()
+        self._going_back.clear()
+        for watch in self._watches:
+            _keep_last_parameter(watch)
+        return [*self._spans(calls), *self._again_spans(again)]
+
+    def remove(self) -> None:
+        """Take all hooks away."""
+        for watch in self._watches:
+            for handle in (*watch.handles, *watch.parameter_handles.values()):
+                handle.remove()
+        self._watches = []
+
+    def _mark(self) -> Mark:
+        self.marks += 1
+        return self._clock.mark()
+
+    def _before(self, watch: _Watch) -> Callable[..., None]:
+        def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if not self._is_on:
+                return
+            call = Call(watch, is_again=_is_in_backward())
+            self._running.setdefault(_thread(), []).append(call)
+            self._calls.append(call)
+            if _wants_gradients():
+                self._watch_inputs(call, [*args, *kwargs.values()])
+            if call.is_again and not any(other.is_again for other in self._running[_thread()][:-1]):
+                self._taken.append((call, tuple(self._going_back)))
+            call.forward_start = self._mark()
+
+        return note
+
+    def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        running = self._running.get(_thread())
+        if not self._is_on or not running:
+            return
+        call = running.pop()
+        call.forward_end = self._mark()
+        if _wants_gradients():
+            for tensor in _tensors(output):
+                if tensor.requires_grad:
+                    tensor.register_hook(self._on_output(call))
+
+    def _watch_inputs(self, call: Call, inputs: list[Any]) -> None:
+        wanted = [tensor for tensor in _tensors(inputs) if tensor.requires_grad]
+        call.waiting = len(wanted)
+        for tensor in wanted:
+            tensor.register_hook(self._on_input(call))
+        if not wanted:
+            self._watch_parameters(call.watch)
+
+    def _watch_parameters(self, watch: _Watch) -> None:
+        """Have the last of the module's parameters to get its gradient end the module's backward pass."""
+        if watch.parameter_handles:
+            return
+        for number, parameter in enumerate(watch.module.parameters()):
+            if parameter.requires_grad:
+                hook = self._on_parameter(watch, number)
+                watch.parameter_handles[number] = parameter.register_post_accumulate_grad_hook(hook)
+
+    def _on_output(self, call: Call) -> Callable[[Tensor], None]:
+        def note(grad: Tensor) -> None:
+            if self._is_on and call.backward_start is None:
+                call.backward_start = self._mark()
+                self._going_back.append(call)
+
+        return note
+
+    def _on_input(self, call: Call) -> Callable[[Tensor], None]:
+        def note(grad: Tensor) -> None:
+            if not self._is_on or call.backward_start is None:
+                return
+            call.waiting -= 1
+            call.backward_end = self._mark()
+            if call.waiting <= 0 and call in self._going_back:
+                self._going_back.remove(call)
+
+        return note
+
+    def _on_parameter(self, watch: _Watch, number: int) -> Callable[[Tensor], None]:
+        def note(parameter: Tensor) -> None:
+            if not self._is_on:
+                return
+            watch.last_parameter = number
+            for call in reversed(self._going_back):
+                if call.watch is watch:
+                    call.backward_end = self._mark()
+                    break
+
+        return note
+
+    def _spans(self, calls: list[Call]) -> Iterator[Span]:
+        for call in calls:
+            row = call.watch.row
+            if call.forward_end is not None:
+                under = f"{self._backward}/{RECOMPUTE}" if call.is_again else self._forward
+                yield Span(f"{under}/{row}", call.forward_start, call.forward_end)
+            if call.backward_start is not None and call.backward_end is not None:
+                yield Span(f"{self._backward}/{row}", call.backward_start, call.backward_end)
+
+    def _again_spans(self, again: list[tuple[Call, tuple[Call, ...]]]) -> Iterator[Span]:
+        """Yield what was made again once more, to be taken from the backward passes that it lies in."""
+        for call, inside in again:
+            if call.forward_end is None:
+                continue
+            for row in {other.watch.row for other in inside if other.backward_end is not None}:
+                yield Span(f"{self._backward}/{row}", call.forward_start, call.forward_end, weight=-1)
+
+
+def _keep_last_parameter(watch: _Watch) -> None:
+    """Leave only the hook of the parameter that came last: the order does not change from step to step."""
+    if watch.last_parameter is None or len(watch.parameter_handles) < 2:
+        return
+    for number, handle in list(watch.parameter_handles.items()):
+        if number != watch.last_parameter:
+            handle.remove()
+            del watch.parameter_handles[number]
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in a value, in lists, tuples and mappings too."""
+    from torch import Tensor
+
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+
+
+def _wants_gradients() -> bool:
+    import torch
+
+    return torch.is_grad_enabled()
+
+
+def _is_in_backward() -> bool:
+    """Return whether this thread is inside a backward pass: a forward call there is made again."""
+    import torch
+
+    current = getattr(torch._C, "_current_graph_task_id", None)  # private: perhaps not there for ever
+    return current is not None and current() != -1
+
+
+def _thread() -> int:
+    import threading
+
+    return threading.get_ident()

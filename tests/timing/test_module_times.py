@@ -1,0 +1,200 @@
+"""A chain of modules that move a clock by known times is the truth that the rows are compared with."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from deblurkit.timing.module_times import ModuleTimes
+
+
+class Ticking:
+    """A clock that stands still unless it is moved."""
+
+    name = "host"
+
+    def __init__(self):
+        self.now = 0
+
+    def mark(self):
+        return self.now
+
+
+class _Work(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, clock, forward, backward):
+        ctx.clock, ctx.backward_time = clock, backward
+        ctx.save_for_backward(weight)
+        clock.now += forward
+        return x * weight
+
+    @staticmethod
+    def backward(ctx, grad):
+        (weight,) = ctx.saved_tensors
+        ctx.clock.now += ctx.backward_time
+        return grad * weight, grad.sum(), None, None, None
+
+
+class Slow(nn.Module):
+    def __init__(self, clock, forward, backward):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.clock, self.times = clock, (forward, backward)
+
+    def forward(self, x):
+        return _Work.apply(x, self.weight, self.clock, *self.times)
+
+
+class Chain(nn.Module):
+    """A stem and blocks of two parts each, the blocks recomputed as asked."""
+
+    def __init__(self, clock, mode="none", blocks=3):
+        super().__init__()
+        self.mode = mode
+        self.stem = Slow(clock, 7, 11)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(Slow(clock, 100 + k, 200 + k), Slow(clock, 10 + k, 30 + k)) for k in range(blocks)
+        )
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            if self.mode == "none":
+                x = block(x)
+            else:
+                x = checkpoint(block, x, use_reentrant=self.mode == "reentrant")
+        return x
+
+
+def rows_of(model):
+    rows = {model.stem: "stem"}
+    for k, block in enumerate(model.blocks):
+        rows |= {block: f"block{k}", block[0]: f"block{k}/first", block[1]: f"block{k}/second"}
+    return rows
+
+
+def summed(spans):
+    total = {}
+    for span in spans:
+        total[span.name] = total.get(span.name, 0) + span.weight * (span.end - span.start)
+    return total
+
+
+def step(model, times, x=None):
+    times.begin()
+    model(torch.ones(2) if x is None else x).sum().backward()
+    return summed(times.take())
+
+
+@pytest.mark.parametrize("mode", ["none", "reentrant", "non-reentrant"])
+def test_forward_backward_and_recompute_of_every_module_are_the_known_times(mode):
+    clock = Ticking()
+    model = Chain(clock, mode)
+    times = ModuleTimes(rows_of(model), clock)
+    for _ in range(3):
+        found = step(model, times)
+        expected = {"forward/stem": 7, "backward/stem": 11}
+        for k in range(3):
+            for kind, first, second in (("forward", 100 + k, 10 + k), ("backward", 200 + k, 30 + k)):
+                expected |= {
+                    f"{kind}/block{k}": first + second,
+                    f"{kind}/block{k}/first": first,
+                    f"{kind}/block{k}/second": second,
+                }
+            if mode != "none":
+                expected |= {
+                    f"backward/recompute/block{k}": 110 + 2 * k,
+                    f"backward/recompute/block{k}/first": 100 + k,
+                    f"backward/recompute/block{k}/second": 10 + k,
+                }
+        assert found == expected
+
+
+def test_the_rows_of_a_step_add_up_to_its_time():
+    clock = Ticking()
+    model = Chain(clock, "non-reentrant")
+    found = step(model, ModuleTimes(rows_of(model), clock))
+    top = [name for name in found if name.count("/") == 1 or name.startswith("backward/recompute/")]
+    top = [name for name in top if not name.endswith(("first", "second"))]
+    assert sum(found[name] for name in top) == clock.now
+
+
+def test_a_frozen_module_has_no_backward_pass():
+    clock = Ticking()
+    model = Chain(clock)
+    for module in (model.stem, model.blocks[0]):
+        module.requires_grad_(False)
+    found = step(model, ModuleTimes(rows_of(model), clock))
+    assert found["forward/stem"] == 7 and found["forward/block0"] == 110
+    assert not any(name.startswith(("backward/stem", "backward/block0")) for name in found)
+    assert found["backward/block1"] == 232
+
+
+def test_a_module_that_is_called_twice_has_both_its_times():
+    clock = Ticking()
+    shared = Slow(clock, 5, 9)
+    model = nn.Sequential(shared, Slow(clock, 1, 2), shared)
+    found = step(model, ModuleTimes({shared: "shared"}, clock))
+    assert found == {"forward/shared": 10, "backward/shared": 18}
+
+
+def test_a_module_that_gives_several_tensors_begins_with_the_first_gradient():
+    class Two(Slow):
+        def forward(self, x):
+            return super().forward(x), {"more": [super().forward(x)]}
+
+    clock = Ticking()
+    two, stem = Two(clock, 5, 9), Slow(clock, 1, 2)
+    times = ModuleTimes({two: "two"}, clock)
+    times.begin()
+    first, rest = two(stem(torch.ones(2)))
+    (first.sum() + rest["more"][0].sum()).backward()
+    assert summed(times.take()) == {"forward/two": 10, "backward/two": 18}
+
+
+def test_nothing_is_noted_outside_a_step_or_without_gradients():
+    clock = Ticking()
+    model = Chain(clock)
+    times = ModuleTimes(rows_of(model), clock)
+    model(torch.ones(2)).sum().backward()
+    assert times.take() == [] and times.marks == 0
+    times.begin()
+    with torch.no_grad():
+        model(torch.ones(2))
+    assert set(summed(times.take())) == {f"forward/{row}" for row in rows_of(model).values()}
+
+
+def test_a_module_that_raises_leaves_the_rest_in_order():
+    class Failing(Slow):
+        def forward(self, x):
+            raise ValueError("no")
+
+    clock = Ticking()
+    good, bad = Slow(clock, 3, 4), Failing(clock, 1, 1)
+    times = ModuleTimes({good: "good", bad: "bad"}, clock)
+    times.begin()
+    with pytest.raises(ValueError, match="no"):
+        bad(torch.ones(2))
+    good(torch.ones(2, requires_grad=True)).sum().backward()
+    found = summed(times.take())
+    assert found["forward/good"] == 3 and found["backward/good"] == 4
+
+
+def test_hooks_go_when_they_are_removed():
+    clock = Ticking()
+    model = Chain(clock)
+    times = ModuleTimes(rows_of(model), clock)
+    step(model, times)
+    times.remove()
+    assert step(model, times) == {}
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
+
+
+def test_of_a_module_that_begins_the_graph_one_parameter_keeps_its_hook():
+    clock = Ticking()
+    stem = nn.Sequential(*(Slow(clock, 1, 10 * k) for k in range(1, 5)))
+    times = ModuleTimes({stem: "stem"}, clock)
+    for _ in range(3):
+        assert step(stem, times) == {"forward/stem": 4, "backward/stem": 100}
+    assert sum(bool(p._post_accumulate_grad_hooks) for p in stem.parameters()) == 1

@@ -54,3 +54,9 @@ def format_count(count: int) -> str:
     if count >= 1_000:
         return f"{count / 1_000:.1f} k"
     return str(count)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 step``, ``2,000 steps``, ``2 processes``."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"

@@ -11,7 +11,7 @@ import deblurkit
 
 PACKAGE = Path(deblurkit.__file__).parent
 LAYERS = [
-    {"errors", "units", "files"},
+    {"errors", "units", "files", "cgroups"},
     {"config"},
     {"timing"},
     {"cache"},

@@ -34,3 +34,8 @@ def test_milliseconds_keep_three_digits(ms, text):
 def test_shares_and_counts():
     assert units.format_share(0.4519) == "45.2 %"
     assert [units.format_count(n) for n in (950, 41_200, 18_300_000)] == ["950", "41.2 k", "18.3 M"]
+
+
+def test_one_of_a_thing_has_no_s():
+    assert [units.plural(count, "step") for count in (0, 1, 2000)] == ["0 steps", "1 step", "2,000 steps"]
+    assert units.plural(2, "process") == "2 processes"

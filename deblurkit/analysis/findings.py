@@ -10,9 +10,8 @@ import pandas as pd
 
 from deblurkit.analysis.partition import role_of, top_level
 from deblurkit.analysis.statistics import module_table, phase_table
-from deblurkit.analysis.tables import plural
 from deblurkit.timing.records import UNACCOUNTED
-from deblurkit.units import format_ms, format_share
+from deblurkit.units import format_ms, format_share, plural
 
 FEED = ("data",)
 COMPUTE = ("forward", "loss", "backward")

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from deblurkit.analysis.tables import TimingLog, plural
+from deblurkit.analysis.tables import TimingLog
 from deblurkit.timing.records import UNACCOUNTED
-from deblurkit.units import format_ms
+from deblurkit.units import format_ms, plural
 
 # What the standard phases of a step are called, in the form that ``_key`` gives a name.
 ROLES: dict[str, frozenset[str]] = {

@@ -18,6 +18,15 @@ _HEAD_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 18
 _LONGEST_LINE = 1 << 22
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_PATTERNS = (
+    "logs/timing_*.jsonl",
+    "logs/timing_*.log",
+    "*/logs/timing_*.jsonl",
+    "*/logs/timing_*.log",
+    "*.jsonl",
+    "*.log",
+    "*.txt",
+)
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -44,7 +53,7 @@ def read_log(path: Path) -> TimingLog:
             complete step.
     """
     if path.is_dir():
-        raise DeblurkitError(f"{path} is a folder; expected a log file: try `{path}/*.log`")
+        raise DeblurkitError(f"{path} is a folder; expected a log file{_pattern_in(path)}")
     try:
         with path.open("rb") as file:
             return _read_stream(file, source=str(path))
@@ -52,6 +61,30 @@ def read_log(path: Path) -> TimingLog:
         raise DeblurkitError(f"{path}: no such file; expected a timing log") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL inside the name
         raise DeblurkitError(f"{path}: cannot be read: {error}") from error
+
+
+def logs_of_run(folder: Path) -> list[Path]:
+    """Return the timing logs in a run's folder, or in its ``logs``: JSON lines, or text where there are none.
+
+    Raises:
+        DeblurkitError: if it holds none, with a pattern of those that lie below it.
+    """
+    for ending in ("jsonl", "log"):
+        for place in (folder / "logs", folder):
+            if found := sorted(place.glob(f"timing_*.{ending}")):
+                return found
+    raise DeblurkitError(
+        f"{folder} is a folder without timing logs; expected a run's, with logs/timing_*.jsonl in it"
+        + _pattern_in(folder)
+    )
+
+
+def _pattern_in(folder: Path) -> str:
+    """Return advice with the first pattern that matches logs in or below ``folder``, or nothing."""
+    for pattern in _PATTERNS:
+        if next(folder.glob(pattern), None) is not None:
+            return f": try '{folder}/{pattern}'"
+    return ""
 
 
 def _read_stream(file: BinaryIO, *, source: str) -> TimingLog:

@@ -9,8 +9,9 @@ import pandas as pd
 from deblurkit.analysis.findings import Evidence, Finding, find, verdict
 from deblurkit.analysis.partition import Partition, repair
 from deblurkit.analysis.statistics import spread, steps_back, warmup_length
-from deblurkit.analysis.tables import TimingLog, plural
+from deblurkit.analysis.tables import TimingLog
 from deblurkit.errors import DeblurkitError
+from deblurkit.units import plural
 
 
 @dataclass(frozen=True)

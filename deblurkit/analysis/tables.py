@@ -124,8 +124,3 @@ def is_duration(value: object) -> TypeGuard[float]:
 def is_step(value: object) -> TypeGuard[int]:
     """Return whether ``value`` can be the number of a step."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST_STEP
-
-
-def plural(count: int, noun: str) -> str:
-    """Return ``1 step`` or ``2,000 steps``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from deblurkit.analysis.tables import StepRows, TimingLog, is_duration, is_step, plural
+from deblurkit.analysis.tables import StepRows, TimingLog, is_duration, is_step
 from deblurkit.errors import DeblurkitError
 from deblurkit.timing.json_lines import SCHEMA
 from deblurkit.timing.records import UNACCOUNTED, clean_name
+from deblurkit.units import plural
 
 _FAMILY = SCHEMA.rpartition("/")[0] + "/"
 _FIXED_COLUMNS = 3

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from deblurkit.analysis.tables import StepRows, TimingLog, is_duration, is_step, plural
+from deblurkit.analysis.tables import StepRows, TimingLog, is_duration, is_step
 from deblurkit.errors import DeblurkitError
 from deblurkit.timing.records import UNACCOUNTED, clean_name
+from deblurkit.units import plural
 
 HEADER = b"# deblurkit timing log "
 VERSION = b"1"

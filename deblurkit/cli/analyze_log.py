@@ -13,7 +13,8 @@ from deblurkit.errors import DeblurkitError
 
 def analyze_log(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE", help="Timing logs, text or JSON lines; globs too.")
+        list[str],
+        typer.Argument(metavar="FILE", help="Timing logs, text or JSON lines; or runs' folders, or globs."),
     ],
     warmup: Annotated[
         int | None,
@@ -36,15 +37,20 @@ def analyze_log(
 
 
 def expanded(files: list[str]) -> list[Path]:
-    """Return the paths, with each glob that the shell left as it was replaced by what it matches, sorted.
+    """Return the paths; a run's folder stands for its timing logs, a glob for what it matches.
 
     Raises:
-        DeblurkitError: if a glob matches nothing.
+        DeblurkitError: if a glob matches nothing, or a folder holds no timing log.
     """
     import glob
 
+    from deblurkit.analysis.readers import logs_of_run
+
     paths: list[Path] = []
     for name in files:
+        if Path(name).is_dir():
+            paths += logs_of_run(Path(name))
+            continue
         if not glob.has_magic(name) or Path(name).exists():
             paths.append(Path(name))
             continue

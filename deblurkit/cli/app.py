@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from deblurkit import __version__
-from deblurkit.cli import analyze_log, config, evaluate, prepare_data, train
+from deblurkit.cli import analyze_log, check_data, config, evaluate, prepare_data, train
 from deblurkit.errors import DeblurkitError
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ def _root(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("analyze-log")(analyze_log.analyze_log)
+app.command("check-data")(check_data.check_data)
 app.add_typer(prepare_data.app, name="prepare-data")
 app.add_typer(config.app, name="config")
 
@@ -85,7 +86,8 @@ def run(arguments: list[str] | None = None) -> int:
             return 2
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context is not None else ""
-        _complain(f"{error.format_message().rstrip('.')}{hint}")
+        message = error.format_message().rstrip(".").replace("Value error, ", "")  # pydantic's, of a choice
+        _complain(f"{message}{hint}")
         return int(getattr(error, "exit_code", 2))
     if result == INTERRUPTED:  # Typer turns Ctrl-C into this code without a word
         _complain("interrupted")

@@ -43,21 +43,22 @@ def show(
 
 @app.command()
 def validate(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="YAML files.", show_default=False)],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE", help="YAML files, or presets by name.", show_default=False)
+    ],
     as_json: Json = False,
 ) -> None:
     """Check configuration files; say ok or list every problem, and leave with 1 if there is one."""
-    from deblurkit.config.load import load_config
     from deblurkit.errors import ConfigError
     from deblurkit.render.config import as_json as to_json
 
     problems: dict[str, list[str]] = {}
     for file in files:
-        problems[str(file)] = []
+        problems[file] = []
         try:
-            load_config(path=file, warn=warn)
+            _preset_or_file(file)
         except ConfigError as error:
-            problems[str(file)] = error.problems
+            problems[file] = error.problems
     if as_json:
         rows = [{"file": name, "ok": not found, "problems": found} for name, found in problems.items()]
         typer.echo(to_json(rows), nl=False)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from deblurkit.cli.options import Json
+from deblurkit.errors import UsageError
 
 if TYPE_CHECKING:
     from deblurkit.data.unified import UnifiedDataset
 
 BlurVariant = Literal["blur", "blur_gamma"]
+ForeignLayout = Literal["auto", "gopro", "spike-gopro", "triples"]
 
 app = typer.Typer(help="Make datasets of blurry frames, sharp frames and spikes.", no_args_is_help=True)
 
@@ -130,6 +132,71 @@ def voxels(
     result = {"folder": str(folder), "bins": bins, "bytes": size}
     text = f"{folder}: {format_bytes(size)}; train with DATA.USE_PRECOMPUTED_VOXELS=true"
     typer.echo(json.dumps(result, indent=2) if as_json else text)
+
+
+@app.command("gopro")
+def gopro(
+    root: Annotated[
+        Path, typer.Argument(help="GOPRO_Large, the folder that holds it, or another layout's folder.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The dataset's folder; must not exist or be empty.")
+    ],
+    layout: Annotated[ForeignLayout, typer.Option(help="How the files lie; found out by default.")] = "auto",
+    blur_variant: Annotated[
+        BlurVariant, typer.Option(help="Which blurry frames to take, or how the only ones were made.")
+    ] = "blur",
+    spikes: Annotated[
+        Path | None, typer.Option(help="Folder of GOPRO_Large's spikes; looked for beside it by default.")
+    ] = None,
+    central_spikes: Annotated[
+        int | None, typer.Option(min=1, help="Take this many from the middle of an exposure, such as 56.")
+    ] = None,
+    spike_shift: Annotated[
+        int, typer.Option(help="Spike frames recorded before the first exposure; negative if missing.")
+    ] = 0,
+    simulate_spikes: Annotated[
+        bool, typer.Option("--simulate-spikes", help="Simulate the spikes of sequences that have none.")
+    ] = False,
+    all_frames: Annotated[
+        Path | None, typer.Option("--all", help="GOPRO_Large_all, to simulate from; looked for by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated spike sensor.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; as many as there are CPUs by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Convert GOPRO_Large with spikes, Spike-GOPRO or triples; the same command goes on after a break."""
+    from deblurkit.data.convert import convert
+    from deblurkit.data.layouts.detect import read_convertible
+    from deblurkit.data.layouts.gopro_all import SpikeSimulation, find_all_frames
+    from deblurkit.render.bar import progress_bar
+
+    if all_frames is not None and not simulate_spikes:
+        raise UsageError("--all names frames to simulate spikes from; add --simulate-spikes")
+    options = {
+        "spikes": spikes,
+        "central_spikes": central_spikes,
+        "spike_shift": spike_shift or None,
+        "require_spikes": False if simulate_spikes else None,
+    }
+    source = read_convertible(
+        root,
+        layout=None if layout == "auto" else layout,
+        blur_variant=blur_variant,
+        gopro_options={name: value for name, value in options.items() if value is not None},
+    )
+    simulation = SpikeSimulation(find_all_frames(root, all_frames), seed) if simulate_spikes else None
+    with progress_bar("frames") as progress:
+        dataset = convert(
+            source, output, simulation=simulation, workers=workers, progress=progress, say=_remark
+        )
+    _show(dataset, as_json=as_json)
+
+
+def _remark(text: str) -> None:
+    typer.echo(f"deblurkit: {text}", err=True)
 
 
 def _show(dataset: UnifiedDataset, *, as_json: bool) -> None:

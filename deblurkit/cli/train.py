@@ -37,6 +37,7 @@ def train(
     from deblurkit.render.progress import TrainingDisplay
     from deblurkit.render.scores import held_out_as_text
     from deblurkit.training import run
+    from deblurkit.units import plural
 
     with TrainingDisplay(language=chosen.log.language) as display:
         summary = run.train(chosen, observer=display, resume=resume, picture=before_and_after)
@@ -44,8 +45,8 @@ def train(
         typer.echo(summary.as_json())
         return
     typer.echo(
-        f"{summary.steps} steps in {summary.seconds:.1f} s, {summary.samples_per_second:.1f} samples/s;"
-        f" {held_out_as_text(summary.validation)}"
+        f"{plural(summary.steps, 'step')} in {summary.seconds:.1f} s,"
+        f" {summary.samples_per_second:.1f} samples/s; {held_out_as_text(summary.validation)}"
     )
     typer.echo(f"next: deblurkit evaluate {shlex.quote(str(chosen.log.save_dir))}")
 
@@ -55,17 +56,37 @@ def _configuration(
 ) -> Config:
     """Return what is to be trained; a resumed run without --preset or --config takes its own config.yaml."""
     from deblurkit.config.load import load_config
-    from deblurkit.errors import UsageError
 
     if preset is None and path is None:
-        own = output / "config.yaml" if output is not None and resume is not None else None
-        if own is None or not own.is_file():
-            raise UsageError(
-                "expected what to train: --preset NAME (try quickstart) or --config FILE;"
-                " `deblurkit config show` lists the presets"
-            )
-        path = own
+        path = _own_configuration(output, resume)
     config = load_config(preset, path, overrides, warn=warn)
     if output is None:
         return config
     return config.model_copy(update={"log": config.log.model_copy(update={"save_dir": output})})
+
+
+def _own_configuration(output: Path | None, resume: str | None) -> Path:
+    """Return the config.yaml of the run that is to go on."""
+    from deblurkit.errors import UsageError
+
+    if resume is None:
+        raise UsageError(
+            "expected what to train: --preset NAME (try quickstart) or --config FILE;"
+            " `deblurkit config show` lists the presets"
+        )
+    if output is None:
+        raise UsageError(f"--resume {resume}: expected the run's folder too; add {_output_for(resume)}")
+    if not (output / "config.yaml").is_file():
+        raise UsageError(
+            f"--output {output}: holds no run (no config.yaml); check the name, or say what to train by"
+            " --preset or --config"
+        )
+    return output / "config.yaml"
+
+
+def _output_for(resume: str) -> str:
+    """Return the options that are missing; the run's folder is the one in the path that has a config.yaml."""
+    import shlex
+
+    near = [path for path in (Path(resume), *Path(resume).parents) if (path / "config.yaml").is_file()]
+    return f"--output {shlex.quote(str(near[0]))} --resume auto" if near else "--output DIR"

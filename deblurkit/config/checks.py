@@ -159,9 +159,10 @@ def _vrt_sizes(model: ModelSection) -> Iterator[Contradiction]:
     last = len(model.vrt_depths) - 1
     outside = [index for index in vrt.indep_reconsts or () if not VRT_STAGES <= index <= last]
     if outside:
+        groups = str(last) if last == VRT_STAGES else f"{VRT_STAGES} to {last}"
         yield Contradiction(
             ("MODEL.VRT.INDEP_RECONSTS", "MODEL.VRT_DEPTHS"),
-            f"expected indices of stage 8's groups, {VRT_STAGES} to {last}, got {outside[0]}",
+            f"expected indices of stage 8's groups, {groups}, got {outside[0]}",
         )
     if model.use_spike and model.layers == len(model.channels_per_scale) != SPIKE_SCALES:
         yield Contradiction(

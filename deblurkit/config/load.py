@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from deblurkit.config.checks import Contradiction
-from deblurkit.config.layers import Layer, layer_of_file, layer_of_overrides
+from deblurkit.config.layers import SET, Layer, layer_of_file, layer_of_overrides
 from deblurkit.config.presets import preset_path
 from deblurkit.config.schema import CONTRADICTION, Config, known_keys, shown
 from deblurkit.config.settings import Origin, Problem, Setting
@@ -128,19 +128,19 @@ def _validated(
 
 
 def _contradiction(item: Contradiction, settings: Mapping[str, Setting], order: Mapping[str, int]) -> Problem:
-    """Return the problem at the key that was written last, with the places of the others."""
+    """Return the problem of the first key, where the last was written, with the places of the others."""
     written = [key for key in item.keys if key in settings]
     assert written, "the defaults do not contradict each other"
     place = max(written, key=lambda key: order[settings[key].origin.source])
-    others = [
-        f"{key}: {settings[key].origin if key in settings else 'default'}"
-        for key in item.keys
-        if key != place
-    ]
+    fault = item.keys[0]
+    others = [_written(key, settings) for key in item.keys if place != fault or key != fault]
     message = item.message + (f" [{', '.join(others)}]" if others else "")
-    if place != item.keys[0]:
-        message = f"{item.keys[0]}: {message}"
-    return Problem(settings[place].origin, place, message)
+    return Problem(settings[place].origin, fault, message, is_elsewhere=place != fault)
+
+
+def _written(key: str, settings: Mapping[str, Setting]) -> str:
+    origin = settings[key].origin if key in settings else Origin("default")
+    return f"{SET} {key}" if origin.source == SET else f"{key}: {origin}"
 
 
 def _key(location: tuple[int | str, ...]) -> str:

@@ -32,7 +32,7 @@ def preset_path(name: str) -> Path:
     hint = f"did you mean {close[0]}? " if close else ""
     file = " (a file is given with --config)" if "/" in name or name.endswith((".yaml", ".yml")) else ""
     raise ConfigError(
-        [f"--preset {name}: no such preset{file}; {hint}There are: {', '.join(presets) or 'none'}"]
+        [f"--preset {name}: no such preset{file}; {hint}there are: {', '.join(presets) or 'none'}"]
     )
 
 

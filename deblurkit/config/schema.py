@@ -186,11 +186,13 @@ def _number(field: dict[str, Any]) -> str:
             words += f" and of at most {field['maximum']:g}"
     if "exclusiveMaximum" in field:
         words += f" and below {field['exclusiveMaximum']:g}"
-    return words + (f" that divides by {field['multipleOf']}" if "multipleOf" in field else "")
+    return words + (f", divisible by {field['multipleOf']}" if "multipleOf" in field else "")
 
 
 def _list(field: dict[str, Any]) -> str:
     if "prefixItems" in field:
         items = field["prefixItems"]
         return f"a list of {len(items)} values, each {_expectation(items[0])}"
-    return f"a list of values, each {_expectation(field['items'])}"
+    least, most = field.get("minItems"), field.get("maxItems")
+    count = f"{most} values" if most is not None and most == least else "values"
+    return f"a list of {count}, each {_expectation(field['items'])}"

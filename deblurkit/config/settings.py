@@ -36,15 +36,20 @@ class Setting:
 class Problem:
     """One thing that is wrong: where, with which key (or none), and what.
 
-    ``is_usage`` tells a ``--set`` that is no ``KEY=VALUE`` from a value that does not fit.
+    ``is_usage`` tells a ``--set`` that is no ``KEY=VALUE`` from a value that does not fit; ``is_elsewhere``
+    says that not the key itself was written there, but one that contradicts it.
     """
 
     origin: Origin
     key: str
     message: str
     is_usage: bool = False
+    is_elsewhere: bool = False
 
     def __str__(self) -> str:
+        if self.is_elsewhere:
+            place = "" if self.origin.source == "--set" else f"{self.origin}: "
+            return f"{place}{self.key}: {self.message}"
         place = str(self.origin)
         if self.key:
             place += (" " if self.origin.source == "--set" else ": ") + self.key

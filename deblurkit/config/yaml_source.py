@@ -135,6 +135,23 @@ def parse_value(text: str) -> Any:
     return value
 
 
+def value_as_yaml(value: Any) -> str:
+    """Return a plain value on one line of YAML that `parse_value` reads back as the same value."""
+    text = _dumped(value)
+    try:
+        is_same = parse_value(text) == value
+    except ValueError:
+        is_same = False
+    return text if is_same else _dumped(value, default_style='"')
+
+
+def _dumped(value: Any, default_style: str | None = None) -> str:
+    text = yaml.safe_dump(
+        value, default_flow_style=True, default_style=default_style, allow_unicode=True, width=10_000
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 class _NotYaml(Exception):
     def __init__(self, line: int | None, message: str) -> None:
         super().__init__(message)

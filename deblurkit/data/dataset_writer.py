@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from deblurkit.data.manifest import (
 from deblurkit.data.simulate import BlurVariant
 from deblurkit.data.spikes import pack_spikes
 from deblurkit.errors import DataError
+from deblurkit.files import take_name
 
 
 class DatasetWriter:
@@ -121,50 +121,69 @@ class DatasetWriter:
         folder = f"{split}/{plain_name(name)}"
         if (self._hidden / folder).exists():
             raise ValueError(f"sequence {folder} is written twice")
-        with SequenceWriter(self._hidden, folder, self, spike_frames=spike_frames_per_exposure) as writer:
+        with SequenceWriter(
+            self._hidden,
+            split,
+            name,
+            frame_shape=self.frame_shape,
+            spike_shape=self.spike_shape,
+            spike_margin=self.spike_margin,
+            spike_frames_per_exposure=spike_frames_per_exposure,
+            sharp_frames_per_exposure=sharp_frames_per_exposure,
+        ) as writer:
             yield writer
         self._files.update(writer.files)
-        self._sequences.append(
-            SequenceRecord(
-                split=split,
-                name=name,
-                stems=writer.stems,
-                spike_starts=writer.spike_starts,
-                spike_frames_per_exposure=spike_frames_per_exposure,
-                sharp_frames_per_exposure=sharp_frames_per_exposure,
-            )
-        )
+        self._sequences.append(writer.record)
 
     def _finish(self, hidden: Path) -> None:
         if not self._sequences:
             raise DataError(f"{self.root}: nothing to write: no sequence has a frame")
         manifest = Manifest(**self._described, sequences=self._sequences, files=self._files)
-        text = manifest.model_dump_json(by_alias=True, indent=1)
-        (hidden / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        umask = os.umask(0o077)
-        os.umask(umask)
-        hidden.chmod(0o777 & ~umask)  # mkdtemp made it ours alone
-        try:
-            hidden.rename(self.root)
-        except OSError as error:
-            raise DataError(f"{self.root}: cannot take its name: {error.strerror}") from error
+        publish(hidden, self.root, manifest)
 
 
 class SequenceWriter:
-    """Takes the exposures of one sequence; made by ``DatasetWriter.sequence``."""
+    """Takes the exposures of one sequence.
 
-    def __init__(self, root: Path, folder: str, dataset: DatasetWriter, *, spike_frames: int) -> None:
-        self.stems: list[str] = []
-        self.spike_starts: list[int] = []
+    Args:
+        root: the folder that is to become the dataset.
+        split: train or test.
+        name: of the sequence.
+        frame_shape: rows and columns of the frames.
+        spike_shape: rows and columns of the spikes.
+        spike_margin: spike frames before and after each exposure.
+        spike_frames_per_exposure: T, without the margins.
+        sharp_frames_per_exposure: sharp frames averaged into a blurry one, where known.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: Split,
+        name: str,
+        *,
+        frame_shape: tuple[int, int],
+        spike_shape: tuple[int, int],
+        spike_margin: int,
+        spike_frames_per_exposure: int,
+        sharp_frames_per_exposure: int | None = None,
+    ) -> None:
         self.files: dict[str, FileRecord] = {}
         self._root = root
-        self._folder = folder
-        self._dataset = dataset
-        self._spike_frames = spike_frames + 2 * dataset.spike_margin
+        self._split: Split = split
+        self._name = plain_name(name)
+        self._folder = f"{split}/{name}"
+        self._frame_shape = frame_shape
+        self._spike_shape = spike_shape
+        self._spike_margin = spike_margin
+        self._spike_frames = spike_frames_per_exposure
+        self._sharp_frames = sharp_frames_per_exposure
+        self._stems: list[str] = []
+        self._spike_starts: list[int] = []
         self._spike_hash = hashlib.sha256()
         for kind in ("blur", "sharp"):
-            (root / folder / kind).mkdir(parents=True)
-        self._spike_file = (root / folder / "spikes.dat").open("wb")
+            (root / self._folder / kind).mkdir(parents=True)
+        self._spike_file = (root / self._folder / "spikes.dat").open("wb")
 
     def __enter__(self) -> SequenceWriter:
         return self
@@ -172,9 +191,21 @@ class SequenceWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         size = self._spike_file.tell()
         self._spike_file.close()
-        if kind is None and not self.stems:
-            raise DataError(f"{self._dataset.root}: sequence {self._folder} has no frame")
+        if kind is None and not self._stems:
+            raise DataError(f"{self._root}: sequence {self._folder} has no frame")
         self.files[f"{self._folder}/spikes.dat"] = FileRecord(bytes=size, sha256=self._spike_hash.hexdigest())
+
+    @property
+    def record(self) -> SequenceRecord:
+        """What the manifest says of the sequence."""
+        return SequenceRecord(
+            split=self._split,
+            name=self._name,
+            stems=self._stems,
+            spike_starts=self._spike_starts,
+            spike_frames_per_exposure=self._spike_frames,
+            sharp_frames_per_exposure=self._sharp_frames,
+        )
 
     def add(self, *, blurry: Frame, sharp: Frame, spikes: Frame, stem: str | None = None) -> None:
         """Append one exposure.
@@ -185,31 +216,65 @@ class SequenceWriter:
             spikes: uint8 (margin + T + margin, h, w) of 0 and 1, upright.
             stem: name of the two PNGs; by default the number in the sequence, six digits.
         """
-        stem = f"{len(self.stems):06d}" if stem is None else plain_name(stem)
-        expected = (self._spike_frames, *self._dataset.spike_shape)
+        stem = self._checked_stem(stem)
+        self.add_png(
+            blurry=self._encoded(f"blur/{stem}.png", blurry),
+            sharp=self._encoded(f"sharp/{stem}.png", sharp),
+            spikes=spikes,
+            stem=stem,
+        )
+
+    def add_png(self, *, blurry: bytes, sharp: bytes, spikes: Frame, stem: str | None = None) -> None:
+        """Append one exposure whose frames are PNGs already, which the caller has found whole."""
+        stem = self._checked_stem(stem)
+        self._check_spikes(stem, spikes)
+        self._write(f"{self._folder}/blur/{stem}.png", blurry)
+        self._write(f"{self._folder}/sharp/{stem}.png", sharp)
+        packed = pack_spikes(spikes).tobytes()
+        self._spike_file.write(packed)
+        self._spike_hash.update(packed)
+        self._spike_starts.append(len(self._stems) * len(spikes) + self._spike_margin)
+        self._stems.append(stem)
+
+    def _checked_stem(self, stem: str | None) -> str:
+        stem = f"{len(self._stems):06d}" if stem is None else plain_name(stem)
+        if stem in self._stems:
+            raise ValueError(f"{self._folder}/{stem} is written twice")
+        return stem
+
+    def _check_spikes(self, stem: str, spikes: Frame) -> None:
+        expected = (self._spike_frames + 2 * self._spike_margin, *self._spike_shape)
         if spikes.shape != expected:
             raise ValueError(
                 f"{self._folder}/{stem}: spikes of shape {expected} expected, got {spikes.shape}"
             )
-        if stem in self.stems:
-            raise ValueError(f"{self._folder}/{stem} is written twice")
-        self._write_png(f"{self._folder}/blur/{stem}.png", blurry)
-        self._write_png(f"{self._folder}/sharp/{stem}.png", sharp)
-        packed = pack_spikes(spikes).tobytes()
-        self._spike_file.write(packed)
-        self._spike_hash.update(packed)
-        self.spike_starts.append(len(self.stems) * self._spike_frames + self._dataset.spike_margin)
-        self.stems.append(stem)
 
-    def _write_png(self, name: str, rgb: Frame) -> None:
-        expected = (*self._dataset.frame_shape, 3)
+    def _encoded(self, name: str, rgb: Frame) -> bytes:
+        expected = (*self._frame_shape, 3)
         if rgb.shape != expected or rgb.dtype != np.uint8:
-            raise ValueError(f"{name}: uint8 {expected} expected, got {rgb.dtype} {rgb.shape}")
-        done, encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-        assert done, "a checked uint8 image always encodes"
-        data = encoded.tobytes()
+            raise ValueError(f"{self._folder}/{name}: uint8 {expected} expected, got {rgb.dtype} {rgb.shape}")
+        return encode_png(rgb)
+
+    def _write(self, name: str, data: bytes) -> None:
         (self._root / name).write_bytes(data)
         self.files[name] = FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def encode_png(rgb: Frame) -> bytes:
+    """Return an RGB image, uint8 (H, W, 3), as the content of a PNG."""
+    done, encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    assert done, "a uint8 image always encodes"
+    return encoded.tobytes()
+
+
+def publish(hidden: Path, root: Path, manifest: Manifest) -> None:
+    """Write the manifest into a folder that holds all its files, and give the folder its name."""
+    text = manifest.model_dump_json(by_alias=True, indent=1)
+    (hidden / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    try:
+        take_name(hidden, root)
+    except OSError as error:
+        raise DataError(f"{root}: cannot take its name: {error.strerror}") from error
 
 
 def check_free(root: Path) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deblurkit import cgroups
+
 if TYPE_CHECKING:
     from deblurkit.config.sections import DataLoaderSection
 
@@ -57,9 +59,7 @@ def _total(setting: int | str, *, cpus: int) -> int:
     return max(1, int(cpus * share + 1e-9))  # 40 * 0.7 is 27.99… in floating point
 
 
-def available_cpus(
-    *, cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> int:
+def available_cpus(*, cgroup_root: Path = cgroups.ROOT, membership: Path = cgroups.MEMBERSHIP) -> int:
     """Return the CPUs that this process may use: affinity, and every cgroup quota up the tree."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [math.ceil(quota) for quota in _cgroup_quotas(cgroup_root, membership)]
@@ -68,26 +68,11 @@ def available_cpus(
 
 def _cgroup_quotas(root: Path, membership: Path) -> Iterator[float]:
     """Yield the CPU quotas of this process's cgroups, in CPUs; version 2 and version 1."""
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            for folder in _up_to(root, path):
-                yield from _quota_v2(folder / "cpu.max")
-        elif "cpu" in controllers.split(","):
-            for folder in _up_to(root / "cpu", path):
-                yield from _quota_v1(folder)
-
-
-def _up_to(root: Path, path: str) -> Iterator[Path]:
-    folder = root / path.lstrip("/")
-    while folder != root and root in folder.parents:
-        yield folder
-        folder = folder.parent
-    yield root
+    for group in cgroups.own_cgroups("cpu", root=root, membership=membership):
+        if group.version == 2:
+            yield from _quota_v2(group.folder / "cpu.max")
+        else:
+            yield from _quota_v1(group.folder)
 
 
 def _quota_v2(path: Path) -> Iterator[float]:

@@ -15,8 +15,7 @@ from rich.text import Text
 
 from deblurkit.analysis.findings import Finding
 from deblurkit.analysis.report import Report
-from deblurkit.analysis.tables import plural
-from deblurkit.units import format_ms, format_share
+from deblurkit.units import format_ms, format_share, plural
 
 WIDTH = 100
 _MOST_MODULES = 20

@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
 from rich.cells import cell_len
 
 from deblurkit.config.schema import Key
-from deblurkit.config.yaml_source import parse_value
+from deblurkit.config.yaml_source import value_as_yaml
 
 COMMENT_COLUMN = 44
 
@@ -57,23 +56,6 @@ def keys_as_markdown(keys: Iterable[Key]) -> str:
         for key in keys
     ]
     return "\n".join(row.replace("cpu*", r"cpu\*") for row in rows) + "\n"
-
-
-def value_as_yaml(value: Any) -> str:
-    """Return a plain value on one line of YAML that our loader reads back as the same value."""
-    text = _dumped(value)
-    try:
-        is_same = parse_value(text) == value
-    except ValueError:
-        is_same = False
-    return text if is_same else _dumped(value, default_style='"')
-
-
-def _dumped(value: Any, default_style: str | None = None) -> str:
-    text = yaml.safe_dump(
-        value, default_flow_style=True, default_style=default_style, allow_unicode=True, width=10_000
-    )
-    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _yaml_lines(values: Mapping[str, Any], origins: Mapping[str, str], section: str) -> list[str]:

@@ -12,6 +12,8 @@ from deblurkit.render.text import as_text
 from deblurkit.training.metrics import PROTOCOL_TEXT
 from deblurkit.training.validate import Score, Validation
 
+_VISIBLE_DB = 0.005  # less than this is shown as 0.00
+
 
 def scores_as_text(results: Mapping[str, Validation]) -> str:
     """Return PSNR and SSIM, blurry against restored, of every sequence and of their mean.
@@ -35,8 +37,12 @@ def scores_as_text(results: Mapping[str, Validation]) -> str:
 
 def spike_effect_as_text(real: Validation, zeroed: Validation) -> str:
     """Return one line that says what the spikes are worth to the network."""
-    loss = real.score.psnr_db - zeroed.score.psnr_db
-    return f"Spikes: without them (all zero) the same network falls {loss:.2f} dB behind\n"
+    a, b = real.score.psnr_db, zeroed.score.psnr_db
+    loss = 0.0 if a == b else a - b  # both are infinite where every frame is perfect
+    if abs(loss) < _VISIBLE_DB:
+        return "Spikes: zeroing them all makes no difference to this network\n"
+    course = f"falls {loss:.2f} dB behind" if loss > 0 else f"comes {-loss:.2f} dB ahead"
+    return f"Spikes: without them (all zero) the same network {course}\n"
 
 
 def scores_as_dict(results: Mapping[str, Validation]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from deblurkit.errors import CheckpointError
 from deblurkit.files import replaced_file
 from deblurkit.training.precision import Precision
+from deblurkit.units import plural
 
 SCHEMA = "deblurkit-checkpoint/1"
 _SETTINGS = ("betas", "weight_decay", "lr_factor")  # of a group: as the configuration has them now
@@ -114,13 +115,18 @@ def load_weights(state: dict[str, Any], model: nn.Module) -> None:
     Raises:
         CheckpointError: naming the first keys that do not fit.
     """
-    own, saved = model.state_dict(), state["model"]
-    wrong = sorted(own.keys() ^ saved.keys())
-    wrong += [key for key in sorted(own.keys() & saved.keys()) if own[key].shape != saved[key].shape]
+    wrong = misfits(state, model)
     if wrong:
         named = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
         raise CheckpointError(f"the checkpoint's weights do not fit the MODEL section: {named}")
-    model.load_state_dict(saved)
+    model.load_state_dict(state["model"])
+
+
+def misfits(state: dict[str, Any], model: nn.Module) -> list[str]:
+    """Return the weights that only a loaded checkpoint or ``model`` has, or each in a size of its own."""
+    own, saved = model.state_dict(), state["model"]
+    wrong = sorted(own.keys() ^ saved.keys())
+    return wrong + [key for key in sorted(own.keys() & saved.keys()) if own[key].shape != saved[key].shape]
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -129,6 +135,11 @@ def checkpoints_in(folder: Path) -> list[Path]:
         (int(match.group(1)), path) for path in folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))
     ]
     return [path for _, path in sorted(found)]
+
+
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint that `checkpoints_in` has found."""
+    return int(path.stem.rpartition("_")[2])
 
 
 def load_newest(folder: Path, *, warn: Callable[[str], None]) -> dict[str, Any] | None:
@@ -144,7 +155,8 @@ def load_newest(folder: Path, *, warn: Callable[[str], None]) -> dict[str, Any] 
         except CheckpointError as error:
             warn(f"{error}; trying the one before")
     if paths:
-        raise CheckpointError(f"{folder}: none of {len(paths)} checkpoints can be read; nothing was changed")
+        count = plural(len(paths), "checkpoint")
+        raise CheckpointError(f"{folder}: of {count} none can be read; nothing was changed")
     return None
 
 

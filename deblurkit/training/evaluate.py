@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import nn
 
 from deblurkit.config.schema import Config
 from deblurkit.data.manifest import Split
-from deblurkit.errors import CheckpointError, UsageError
+from deblurkit.errors import CheckpointError, DeblurkitError, UsageError
+from deblurkit.models.pretrained import read_weights
 from deblurkit.models.registry import build_model
 from deblurkit.training.checkpoint import load_checkpoint, load_newest, load_weights
 from deblurkit.training.parts import held_out_part, pick_device
@@ -44,6 +46,10 @@ def evaluate_checkpoint(
     Raises:
         DeblurkitError: if the checkpoint or the data cannot be used.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeblurkitError(
+            "--device cuda: PyTorch finds no usable GPU; see `nvidia-smi`, or use --device cpu"
+        )
     model, config = load_network(path, warn=warn)
     if ablate_spikes and not takes_spikes(model):
         raise UsageError(f"{path}: --ablate-spikes needs a network with spikes; this one was trained without")
@@ -63,7 +69,7 @@ def evaluate_checkpoint(
 
 def load_network(path: Path, *, warn: Callable[[str], None]) -> tuple[nn.Module, Config]:
     """Return the network of a checkpoint or of a run's newest one, and the run's configuration."""
-    state = _newest_of(path, warn) if path.is_dir() else load_checkpoint(path)
+    state = _newest_of(path, warn) if path.is_dir() else _checkpoint_of(path)
     try:
         config = Config.model_validate(state["config"])
     except ValidationError as error:
@@ -74,6 +80,28 @@ def load_network(path: Path, *, warn: Callable[[str], None]) -> tuple[nn.Module,
     model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins)
     load_weights(state, model)
     return model, config
+
+
+def _checkpoint_of(path: Path) -> dict[str, Any]:
+    """Return a checkpoint; weights alone, which no configuration goes with, are told where they belong."""
+    if not path.exists():
+        raise CheckpointError(f"{path}: expected a checkpoint or the folder of a run, found none")
+    try:
+        return load_checkpoint(path)
+    except CheckpointError as error:
+        if not _holds_weights(path):
+            raise
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of a run, got weights alone; they go into a run by"
+            f" `deblurkit train --set MODEL.PRETRAINED={path}`, and that run can be evaluated"
+        ) from error
+
+
+def _holds_weights(path: Path) -> bool:
+    try:
+        return bool(read_weights(path))
+    except CheckpointError:
+        return False
 
 
 def _newest_of(folder: Path, warn: Callable[[str], None]) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 from deblurkit.errors import DeblurkitError
+
+_PATIENCE = 1.0  # seconds that the end of a run waits for the word to be out
 
 
 class InterruptedRun(DeblurkitError):
@@ -24,12 +28,18 @@ class InterruptedRun(DeblurkitError):
 class StopRequest:
     """Holds back the first SIGINT or SIGTERM until somebody looks; a second one interrupts at once.
 
+    Args:
+        told: called at the first signal, in a thread of its own: what the signal came into the middle of may
+            hold the lock of a stream or of a display, and would never give it back to a handler.
+
     Attributes:
         signal_number: the signal that asked to stop, or 0.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, told: Callable[[], None] | None = None) -> None:
         self.signal_number = 0
+        self._told = told
+        self._teller: threading.Thread | None = None
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
@@ -45,8 +55,18 @@ class StopRequest:
         """Give the signals back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        if self._teller is not None:
+            self._teller.join(timeout=_PATIENCE)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number:
             raise KeyboardInterrupt
         self.signal_number = number
+        if self._told is not None:
+            self._teller = threading.Thread(target=self._tell, daemon=True)
+            self._teller.start()
+
+    def _tell(self) -> None:
+        assert self._told is not None
+        with contextlib.suppress(OSError, ValueError):  # nobody listens any more: a closed terminal or stream
+            self._told()

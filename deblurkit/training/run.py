@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,13 +26,16 @@ from deblurkit.training.interrupt import InterruptedRun, StopRequest
 from deblurkit.training.journal import Journal
 from deblurkit.training.observer import Observer, Progress, RunPlan
 from deblurkit.training.parts import RunParts, assemble, build_loss, count_parameters
+from deblurkit.training.resume import changes, state_to_resume
 from deblurkit.training.step import StepRecord, run_steps
-from deblurkit.training.support import check_supported
+from deblurkit.training.support import check_supported, without_effect
 from deblurkit.training.validate import FramePair, Frames, Validation
+from deblurkit.units import plural
 
 Picture = Callable[[FramePair], Frames]
 
 CONFIG_HEAD = "# Written by deblurkit train; the whole configuration of this run.\n"
+STOPPING = "stopping after this step and saving; Ctrl-C again to stop at once"
 
 
 @dataclass(frozen=True)
@@ -67,41 +69,25 @@ def train(
     """
     for text in check_supported(config):
         observer.warning(text)
-    state = _state_to_resume(config.log.save_dir, resume, observer.warning)
-    check_writable(config.log.save_dir / "config.yaml")  # before the data are opened or drawn
+    folder = config.log.save_dir
+    if folder.exists() and not folder.is_dir():
+        raise DeblurkitError(f"{folder} is a file, a folder expected; choose another one by --output DIR")
+    state = state_to_resume(config, resume, warn=observer.warning)
+    check_writable(folder / "config.yaml")  # before the data are opened or drawn
     parts = assemble(config, message=observer.message, warn=observer.warning, from_pretrained=state is None)
+    for text in without_effect(config, device=parts.device, total_steps=parts.total_steps):
+        observer.warning(text)
     with contextlib.closing(parts):
         run = _Run(parts, observer, picture)
         if state is not None:
             run.restore(state)
-        with StopRequest() as stop:
+        with StopRequest(told=lambda: observer.message(STOPPING)) as stop:
             return run.carry_out(stop)
 
 
 def plain(config: Config) -> dict[str, Any]:
     """Return the configuration as the YAML's plain values."""
     return config.model_dump(mode="json", by_alias=True)
-
-
-def _state_to_resume(folder: Path, resume: str | None, warn: Callable[[str], None]) -> dict[str, Any] | None:
-    if resume is None:
-        if checkpoint.checkpoints_in(folder / "checkpoints"):
-            raise DeblurkitError(
-                f"{folder} already holds a run; go on with it by --resume auto, or choose another folder by"
-                " --output DIR"
-            )
-        return None
-    if resume == "auto":
-        return checkpoint.load_newest(folder / "checkpoints", warn=warn)
-    state = checkpoint.load_checkpoint(Path(resume))
-    others = checkpoint.checkpoints_in(folder / "checkpoints")
-    later = [path for path in others if _step_of(path) > state["step"]]
-    if later:
-        raise DeblurkitError(
-            f"{folder} holds {later[-1].name}, which is later than {resume} (step {state['step']});"
-            " going on from there would drop it: choose another folder by --output DIR"
-        )
-    return state
 
 
 class _Run:
@@ -122,8 +108,11 @@ class _Run:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a checkpoint; its random states are put back just before the first step."""
-        changes = [*_differences(state["config"], plain(self.config)), *self._other_lengths(state["extra"])]
-        for change in changes:
+        keys = [
+            f"{key} was {before} in the checkpoint and is {now} now"
+            for key, before, now in changes(state["config"], plain(self.config))
+        ]
+        for change in (*keys, *self._other_lengths(state["extra"])):
             self.observer.warning(f"{change}; the run does not continue exactly as it was")
         parts = self.parts
         checkpoint.restore_run(state, model=parts.model, optimizer=parts.optimizer, precision=parts.precision)
@@ -147,6 +136,7 @@ class _Run:
         if self.config.train.compile_model:
             # Each shape is a graph of its own: what depends on shapes alone is a constant of it.
             self.parts.model.compile(mode=self.config.train.compile_mode, dynamic=False)
+            self.observer.message("compiling: the first step takes minutes")
         self.observer.started(self._plan())
         journal = Journal(self.folder / "logs", tensorboard=self.config.log.tensorboard)
         timing = self._timing_logger()
@@ -317,10 +307,10 @@ class _Run:
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "inline_container" not in str(error):
                 raise  # torch turns a full disk into a RuntimeError of its archive writer; others are others'
-            others = len(checkpoint.checkpoints_in(folder))
+            others = plural(len(checkpoint.checkpoints_in(folder)), "checkpoint")
             raise CheckpointError(
                 f"{path}: could not be written ({str(error).splitlines()[0]}); free some space."
-                f" {others} checkpoints before it are whole"
+                f" {others} before it can be read"
             ) from error
         checkpoint.remove_old(folder, keep=self.config.log.keep_checkpoints)
 
@@ -403,40 +393,5 @@ class _Rate:
         return time.perf_counter() - self._began
 
 
-def _step_of(path: Path) -> int:
-    return int(path.stem.rpartition("_")[2])
-
-
 def _every(step: int, interval: int) -> bool:
     return interval > 0 and step % interval == 0
-
-
-# Keys that may change between the parts of one run without changing its numbers.
-_FREE = (
-    "LOG.",
-    "DATALOADER.TOTAL_WORKERS",
-    "DATALOADER.TRAIN_WORKERS",
-    "DATALOADER.VAL_WORKERS",
-    "DATALOADER.TRAIN_PREFETCH_FACTOR",
-    "DATALOADER.VAL_PREFETCH_FACTOR",
-    "DATALOADER.PIN_MEMORY",
-    "DATALOADER.PERSISTENT_WORKERS",
-    "TEST.",
-    "DATA.ROOT",
-    "DATA.AUTO_SYNTHETIC",
-    "TRAIN.MAX_STEPS",
-    "TRAIN.EPOCHS",
-    "TRAIN.VAL_BATCH_SIZE",
-    "MODEL.PRETRAINED",  # the checkpoint takes its place
-)
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield what differs between a checkpoint's configuration and the present one, where it matters."""
-    for key in sorted(old.keys() & new.keys()):  # a key that a later version has brought is no difference
-        name = f"{prefix}{key}"
-        before, now = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(now, dict):
-            yield from _differences(before, now, f"{name}.")
-        elif before != now and not name.startswith(_FREE):
-            yield f"{name} was {before} in the checkpoint and is {now} now"

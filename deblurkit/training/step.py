@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from deblurkit.data.raw import Clip
 from deblurkit.timing.clock import Clock, Mark
+from deblurkit.timing.module_times import ModuleTimes
 from deblurkit.timing.records import Span
 from deblurkit.training.precision import Precision
 
@@ -28,7 +29,7 @@ class StepRecord:
         loss: mean over the micro-steps, a scalar on the device; reading it waits for the device.
         learning_rate: that the step was taken with.
         samples: clips that this process has taken in the step.
-        spans: the phases of all micro-steps, as marks of the clock that was passed in.
+        spans: the phases of all micro-steps, as marks of the clock that was passed in, and modules in them.
     """
 
     step: int
@@ -66,6 +67,7 @@ def run_steps(
     accumulation: int = 1,
     max_grad_norm: float = 0.0,
     module_at: Callable[[int], nn.Module] | None = None,
+    module_times: ModuleTimes | None = None,
 ) -> Iterator[StepRecord]:
     """Train ``model`` on ``batches`` and yield a record after each optimiser step.
 
@@ -81,6 +83,7 @@ def run_steps(
         accumulation: micro-steps, one batch each, whose gradients are averaged into a step.
         max_grad_norm: total norm that gradients are clipped to; 0 for none.
         module_at: what a step calls, where that is not ``model`` itself (`freezing.FrozenFlow`).
+        module_times: notes the times of modules, on the same clock; they join the step's spans.
     """
     model.train()
     for step in steps:
@@ -89,6 +92,8 @@ def run_steps(
             group["lr"] = rate * group.get("lr_factor", 1.0)
         called = model if module_at is None else module_at(step)
         phases = PhaseMarks(clock)
+        if module_times is not None:
+            module_times.begin()
         total, samples = torch.zeros((), device=precision.device), 0
         for _ in range(accumulation):
             batch = next(batches)
@@ -99,6 +104,8 @@ def run_steps(
             samples += batch.blurry.shape[0]
         precision.step(optimizer, model, max_grad_norm=max_grad_norm)
         phases.done("optimizer")
+        if module_times is not None:
+            phases.spans += module_times.take()
         yield StepRecord(step, total, rate, samples, tuple(phases.spans))
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from deblurkit.analysis import tables
-from deblurkit.analysis.tables import StepRows, is_duration, is_step, plural
+from deblurkit.analysis.tables import StepRows, is_duration, is_step
 from deblurkit.errors import DeblurkitError
 
 
@@ -35,7 +35,3 @@ def test_what_is_no_time(value):
 @pytest.mark.parametrize("value", [True, 1.0, -1, 10**15, "1"])
 def test_what_is_no_step_number(value):
     assert not is_step(value)
-
-
-def test_plural():
-    assert (plural(1, "step"), plural(2000, "step")) == ("1 step", "2,000 steps")

@@ -15,6 +15,7 @@ OPTIONS = {
     "train": {"--preset", "--config", "--set", "--output", "--resume", "--json"},
     "evaluate": {"--data", "--split", "--device", "--ablate-spikes", "--picture", "--json"},
     "analyze-log": {"--warmup", "--json"},
+    "check-data": {"--layout", "--spikes", "--blur-variant", "--quick", "--json"},
     "config show": {"--preset", "--config", "--set", "--json"},
     "config validate": {"--json"},
     "config schema": {"--output"},
@@ -34,7 +35,8 @@ def commands(group, prefix=""):
 def test_the_public_commands_and_options_are_these():
     found = dict(commands(typer.main.get_command(app)))
     assert {name: found[name] for name in OPTIONS} == OPTIONS
-    assert set(found) - set(OPTIONS) == {"prepare-data synthetic", "prepare-data video"}
+    made = {"synthetic", "video", "gopro", "pack", "voxels"}
+    assert set(found) - set(OPTIONS) == {f"prepare-data {name}" for name in made}
 
 
 def test_every_command_says_what_it_does(capsys):

@@ -1,6 +1,8 @@
+import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from typer.testing import CliRunner
 
 from deblurkit.cli.prepare_data import app
 from deblurkit.data.unified import open_dataset
-from deblurkit.errors import DataError
+from deblurkit.errors import DataError, UsageError
 
 SMALL = [
     "--train-sequences",
@@ -22,6 +24,17 @@ SMALL = [
     "--width",
     "48",
 ]
+
+
+@pytest.fixture(scope="module")
+def trees():
+    """The module that writes miniature datasets in every layout."""
+    path = Path(__file__).parents[1] / "data" / "layouts" / "trees.py"
+    spec = importlib.util.spec_from_file_location("dataset_trees", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def run(*arguments):
@@ -90,11 +103,59 @@ def test_an_unknown_blur_variant_is_a_usage_error(tmp_path):
     assert "blur_gamma" in result.output
 
 
-@pytest.mark.parametrize("command", ["synthetic", "video"])
+def test_gopro_converts_and_goes_on_after_a_break(tmp_path, trees):
+    trees.gopro_tree(tmp_path / "raw")
+    result = run("gopro", tmp_path / "raw", "--output", tmp_path / "data", "--workers", 1, "--json")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert (summary["train_frames"], summary["test_frames"], summary["spike_shape"]) == (4, 4, [24, 32])
+    damaged = tmp_path / "raw/GOPRO_Large/test/GOPR0002_11_00/sharp/000049.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:100])
+    again = ["gopro", tmp_path / "raw", "--output", tmp_path / "again", "--workers", 1]
+    broken = run(*again)
+    assert str(broken.exception).startswith(f"{damaged}: damaged")
+    assert "1 of 2 sequences stay in" in broken.stderr
+    damaged.write_bytes(whole)
+    mended = run(*again)
+    assert mended.exit_code == 0 and "1 of 2 sequences are there" in mended.stderr
+    assert not list(tmp_path.glob(".again*"))
+
+
+def test_gopro_simulates_spikes_on_request(tmp_path, trees):
+    trees.gopro_tree(tmp_path, spikes=None, all_frames=True)
+    command = ["gopro", tmp_path / "GOPRO_Large", "--output", tmp_path / "data", "--workers", 1]
+    refused = run(*command)
+    assert "--simulate-spikes" in str(refused.exception) and "\n" not in str(refused.exception)
+    options = ["--central-spikes", 56, "--blur-variant", "blur_gamma", "--seed", 3]
+    made = run(*command, "--simulate-spikes", *options, "--all", tmp_path / "GOPRO_Large_all")
+    assert made.exit_code == 0, made.output
+    manifest = open_dataset(tmp_path / "data").manifest
+    assert manifest.blur_variant == "blur_gamma"
+    assert manifest.source["simulated_spikes"]["seed"] == 3
+    assert [record.spike_frames_per_exposure for record in manifest.sequences] == [56, 56]
+
+
+def test_options_that_say_nothing_are_usage_errors(tmp_path, trees):
+    trees.spike_gopro_tree(tmp_path / "raw")
+    command = ["gopro", tmp_path / "raw", "--output", tmp_path / "data"]
+    for options in (["--all", tmp_path], ["--spike-shift", 4]):
+        assert isinstance(run(*command, *options).exception, UsageError)
+    assert run(*command, "--layout", "gopr0").exit_code == 2
+
+
+HELP = {
+    "synthetic": "Draw a small dataset",
+    "video": "Average sharp video",
+    "gopro": "Convert GOPRO_Large",
+}
+
+
+@pytest.mark.parametrize("command", HELP)
 def test_help_opens_with_what_the_command_does(command):
     result = run(command, "--help")
     assert result.exit_code == 0
-    assert {"synthetic": "Draw a small dataset", "video": "Average sharp video"}[command] in result.output
+    assert HELP[command] in result.output
 
 
 def test_the_module_imports_nothing_heavy():

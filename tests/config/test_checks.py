@@ -52,7 +52,7 @@ def found(data=None, model=None, train=None):
         (
             {"model": {"VRT": {"INDEP_RECONSTS": [9]}}},
             "MODEL.VRT.INDEP_RECONSTS",
-            "stage 8's groups, 7 to 7, got 9",
+            "stage 8's groups, 7, got 9",
         ),
         ({"model": {"FUSE": {"HEADS": 5}}}, "MODEL.FUSE.HEADS", "got 5, which does not divide 96"),
         ({"model": {"SPIKE_TSA": {"HEADS": 7}}}, "MODEL.SPIKE_TSA.HEADS", "got 7, which does not divide 96"),

@@ -150,7 +150,7 @@ def test_every_key_of_the_seeds_is_known(text):
         ("LOG: {SAVE_DIR: 3}", "run.yaml:1: LOG.SAVE_DIR: expected a path, got 3"),
         (
             "DATA: {CROP_SIZE: 100}",
-            "run.yaml:1: DATA.CROP_SIZE: expected a whole number of at least 16 that divides",
+            "run.yaml:1: DATA.CROP_SIZE: expected a whole number of at least 16, divisible by 8",
         ),
         (
             "MODEL: {WINDOW_SIZE: [8, 8]}",
@@ -182,10 +182,17 @@ def test_a_wrong_value_is_told_with_its_line_what_was_expected_and_what_came(tex
 
 def test_a_contradiction_stands_where_it_was_written_last():
     (only,) = problems("TRAIN:\n  SCHED: {WARMUP_STEPS: 20}\n", "TRAIN.MAX_STEPS=10")
-    assert only.startswith(
-        "--set TRAIN.MAX_STEPS: TRAIN.SCHED.WARMUP_STEPS: the warm-up of 20 steps is longer"
-    )
-    assert only.endswith("[TRAIN.SCHED.WARMUP_STEPS: run.yaml:2]")
+    assert only.startswith("TRAIN.SCHED.WARMUP_STEPS: the warm-up of 20 steps is longer")
+    assert only.endswith("[TRAIN.SCHED.WARMUP_STEPS: run.yaml:2, --set TRAIN.MAX_STEPS]")
+    (other,) = problems("TRAIN: {MAX_STEPS: 10}\n", "TRAIN.SCHED.WARMUP_STEPS=20")
+    assert other.startswith("--set TRAIN.SCHED.WARMUP_STEPS: the warm-up of 20 steps is longer")
+    assert other.endswith("[TRAIN.MAX_STEPS: run.yaml:1]")
+
+
+def test_a_contradiction_with_a_default_stands_at_the_line_that_makes_it():
+    (only,) = problems("SEED: 1\nTRAIN: {MAX_STEPS: 10}\n")
+    assert only.startswith("run.yaml:2: TRAIN.SCHED.WARMUP_STEPS: the warm-up of 256 steps is longer")
+    assert only.endswith("[TRAIN.SCHED.WARMUP_STEPS: default, TRAIN.MAX_STEPS: run.yaml:2]")
 
 
 def test_all_kinds_of_problems_are_told_at_once_in_order(tmp_path):

@@ -55,11 +55,14 @@ def test_every_key_says_what_it_takes_and_what_for():
     assert list(keys) == list(flat_values(Config()))
     assert all(key.expected and key.description.endswith((".", "?")) for key in keys.values())
     assert keys["TRAIN.BATCH_SIZE"].expected == "a whole number of at least 1"
-    assert keys["DATA.CROP_SIZE"].expected == "a whole number of at least 16 that divides by 8"
+    assert keys["DATA.CROP_SIZE"].expected == "a whole number of at least 16, divisible by 8"
     assert keys["SEED"].expected == "a whole number from 0 to 4,294,967,295"
     assert keys["TRAIN.OPTIM.LR"].expected == "a number above 0 and of at most 1"
     assert keys["TRAIN.AMP_DTYPE"].expected == "one of bf16, fp16"
     assert keys["DATA.ROOT"].expected == "a path"
+    flags = keys["MODEL.VRT.USE_CHECKPOINT_ATTN"].expected
+    assert flags == "true or false or a list of 8 values, each true or false"
+    assert keys["MODEL.VRT_DEPTHS"].expected.startswith("a list of values, each")
 
 
 def test_the_json_schema_takes_every_preset_and_nothing_unknown():

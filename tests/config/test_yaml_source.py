@@ -1,6 +1,6 @@
 import pytest
 
-from deblurkit.config.yaml_source import LARGEST_FILE, parse, parse_value, read_text
+from deblurkit.config.yaml_source import LARGEST_FILE, parse, parse_value, read_text, value_as_yaml
 from deblurkit.errors import ConfigError
 
 
@@ -123,3 +123,30 @@ def test_files_that_cannot_be_read_are_told_by_name(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         read_text(tmp_path)
     assert read_text(tmp_path / "bom.yaml") == "SEED: 1\n"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2e-4",
+        "auto",
+        "",
+        "true",
+        "1:30",
+        "a: b # c",
+        "運行",
+        "\x85",
+        "😀",
+        1e-7,
+        2.0,
+        3,
+        None,
+        False,
+        [1, "2", 0.5],
+    ],
+)
+def test_a_value_is_read_back_as_it_was(value):
+    text = value_as_yaml(value)
+    assert "\n" not in text
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)

@@ -1,46 +1,17 @@
 from pathlib import Path
 
-import pytest
 from rich.cells import cell_len
 
 from deblurkit.config.schema import Config, Key, as_values, known_keys
-from deblurkit.config.yaml_source import parse, parse_value
+from deblurkit.config.yaml_source import parse
 from deblurkit.render.config import (
     config_as_yaml,
     differences_as_text,
     keys_as_markdown,
     presets_as_text,
-    value_as_yaml,
 )
 
 MANUAL = Path(__file__).parents[2] / "docs" / "configuration.md"
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "2e-4",
-        "auto",
-        "",
-        "true",
-        "1:30",
-        "a: b # c",
-        "運行",
-        "\x85",
-        "😀",
-        1e-7,
-        2.0,
-        3,
-        None,
-        False,
-        [1, "2", 0.5],
-    ],
-)
-def test_a_value_is_read_back_as_it_was(value):
-    text = value_as_yaml(value)
-    assert "\n" not in text
-    assert parse_value(text) == value
-    assert type(parse_value(text)) is type(value)
 
 
 def test_every_value_carries_its_origin_and_the_whole_is_yaml():

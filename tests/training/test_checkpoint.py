@@ -137,7 +137,7 @@ def test_the_newest_readable_checkpoint_is_found(tmp_path):
 def test_no_checkpoint_is_none_and_only_damaged_ones_are_an_error(tmp_path):
     assert checkpoint.load_newest(tmp_path, warn=pytest.fail) is None
     checkpoint.checkpoint_path(tmp_path, 1).write_bytes(b"x")
-    with pytest.raises(CheckpointError, match="none of 1 checkpoints can be read"):
+    with pytest.raises(CheckpointError, match="of 1 checkpoint none can be read"):
         checkpoint.load_newest(tmp_path, warn=lambda text: None)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import struct
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from deblurkit.data.manifest import Split
 from deblurkit.data.simulate import BlurVariant
@@ -48,6 +50,7 @@ class SourceSequence:
         spike_frames: spike frames in one exposure.
         sharp_frames: sharp frames that were averaged into a blurry one, where known.
         geometry: of its spike recordings.
+        recording_frames: spike frames that each recording holds, where the layout promises a number.
     """
 
     split: Split
@@ -56,6 +59,7 @@ class SourceSequence:
     spike_frames: int
     sharp_frames: int | None
     geometry: SpikeGeometry
+    recording_frames: int | None = None
 
     @property
     def num_frames(self) -> int:
@@ -78,10 +82,14 @@ class SourceSequence:
         """Return the spikes of exposure ``index``, uint8 (margin + T + margin, h, w) of 0 and 1, upright.
 
         Raises:
-            DataError: if the recording is missing, cut, or does not reach that far.
+            DataError: if the recording is missing, of another length, or does not reach that far.
         """
         exposure = self.exposures[index]
         recording = open_spikes(exposure.spikes, self.geometry)
+        if self.recording_frames not in (None, recording.shape[0]):
+            raise DataError(
+                f"{exposure.spikes}: {recording.shape[0]} spike frames, {self.recording_frames} expected"
+            )
         start = exposure.first_spike - margin
         stop = exposure.first_spike + self.spike_frames + margin
         if start < 0 or stop > recording.shape[0]:
@@ -103,6 +111,7 @@ class SourceDataset:
         blur_variant: how light was averaged into the blurry frames.
         spike_margin: spike frames recorded before and after every exposure.
         spikes_per_sharp_frame: spike frames in the time of one sharp frame, where known.
+        options: what else was chosen in reading it, for the manifest of a conversion.
     """
 
     layout: str
@@ -111,6 +120,7 @@ class SourceDataset:
     blur_variant: BlurVariant
     spike_margin: int = 0
     spikes_per_sharp_frame: int | None = None
+    options: dict[str, JsonValue] = field(default_factory=dict)
 
 
 def read_image(path: Path) -> Frame:
@@ -119,14 +129,42 @@ def read_image(path: Path) -> Frame:
     Raises:
         DataError: if it is missing or damaged; a PNG that ends early is damaged.
     """
+    return decode_image(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file, or raise a DataError that names it."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: missing") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    whole = not data.startswith(b"\x89PNG") or b"IEND" in data[-16:]  # OpenCV fills up what is cut with gray
+
+
+def decode_image(data: bytes, path: Path) -> Frame:
+    """Return the image that is the content of ``path`` as RGB, uint8 (H, W, 3); see `read_image`."""
+    whole = not is_png(data) or b"IEND" in data[-16:]  # OpenCV fills up what is cut with gray
     bgr = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR) if data and whole else None
     if bgr is None:
         raise DataError(f"{path}: damaged: not a readable image, or cut")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def is_png(data: bytes) -> bool:
+    """Whether the content of a file is that of a PNG."""
+    return data.startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def image_shape(path: Path) -> tuple[int, int]:
+    """Return rows and columns of an image; those of a PNG are read from its first bytes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(24)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    if is_png(head) and len(head) == 24:
+        width, height = struct.unpack(">II", head[16:24])  # IHDR is the first chunk
+        return height, width
+    shape = read_image(path).shape
+    return shape[0], shape[1]

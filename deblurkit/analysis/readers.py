@@ -66,17 +66,25 @@ def read_log(path: Path) -> TimingLog:
 def logs_of_run(folder: Path) -> list[Path]:
     """Return the timing logs in a run's folder, or in its ``logs``: JSON lines, or text where there are none.
 
+    Those in which no step was finished, as a run leaves that was resumed at its end, are left out.
+
     Raises:
         DeblurkitError: if it holds none, with a pattern of those that lie below it.
     """
     for ending in ("jsonl", "log"):
         for place in (folder / "logs", folder):
             if found := sorted(place.glob(f"timing_*.{ending}")):
-                return found
+                return [path for path in found if _has_a_step(path)] or found
     raise DeblurkitError(
         f"{folder} is a folder without timing logs; expected a run's, with logs/timing_*.jsonl in it"
         + _pattern_in(folder)
     )
+
+
+def _has_a_step(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return b"\n[" in head or b"\nStep " in head
 
 
 def _pattern_in(folder: Path) -> str:

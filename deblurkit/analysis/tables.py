@@ -34,6 +34,7 @@ class TimingLog:
         samples_per_step: samples that all ranks took in one step, if the log says.
         damaged_lines: lines that should have been understood and were not.
         notes: what the reader has to say about the file, a sentence each.
+        rank: the process that wrote it, if the log says.
     """
 
     source: str
@@ -44,6 +45,7 @@ class TimingLog:
     samples_per_step: int | None = None
     damaged_lines: int = 0
     notes: tuple[str, ...] = ()
+    rank: int | None = None
 
     @property
     def is_summary(self) -> bool:

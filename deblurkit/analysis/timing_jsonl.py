@@ -46,6 +46,7 @@ class _Parser:
         self._rows = StepRows()
         self._names: list[str] = []
         self._samples_per_step: int | None = None
+        self._rank: int | None = None
         self._damaged = 0
 
     def feed(self, line: object) -> None:
@@ -74,6 +75,7 @@ class _Parser:
             num_steps=len(steps),
             samples_per_step=self._samples_per_step,
             damaged_lines=self._damaged,
+            rank=self._rank,
         )
 
     def _take_object(self, line: dict[str, object]) -> bool:
@@ -90,6 +92,9 @@ class _Parser:
         samples = line.get("samples_per_step")
         if is_step(samples) and samples > 0:
             self._samples_per_step = samples
+        rank = line.get("rank")
+        if isinstance(rank, int) and not isinstance(rank, bool):
+            self._rank = rank
         return True
 
     def _take_row(self, row: list[object]) -> bool:

@@ -151,7 +151,7 @@ def write_array(path: Path, array: NDArray[np.uint8]) -> None:
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        file.write(array.reshape(-1).data)
+        file.write(array.data if array.flags.c_contiguous else array.tobytes())
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:

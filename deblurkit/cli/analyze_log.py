@@ -25,15 +25,21 @@ def analyze_log(
     as_json: Json = False,
 ) -> None:
     """Say from timing logs where the time of a step goes, what limits it and what to change."""
+    from deblurkit.analysis.ranks import by_rank, find_straggler
     from deblurkit.analysis.readers import read_log
     from deblurkit.analysis.report import analyze
     from deblurkit.render.analysis import report_as_text, reports_as_json
 
-    reports = [analyze(read_log(path), warmup_steps=warmup) for path in expanded(files)]
+    logs = [read_log(path) for path in expanded(files)]
+    reports = [analyze(log, warmup_steps=warmup) for log in logs]
     if as_json:
         typer.echo(reports_as_json(reports))
         return
     typer.echo("\n".join(report_as_text(report) for report in reports), nl=False)
+    for folder, ranks in by_rank(logs).items():
+        straggler = find_straggler(ranks)
+        if straggler is not None:
+            typer.echo(f"\n{folder}: {straggler.as_line()}")
 
 
 def expanded(files: list[str]) -> list[Path]:

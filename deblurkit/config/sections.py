@@ -83,7 +83,7 @@ class DataSection(Section):
     )
     train_crop_size: Pixels | Annotated[tuple[Pixels, ...], Field(min_length=1)] | None = Field(
         None,
-        description="Training crop [px] where it is smaller than CROP_SIZE; several for progressive training.",
+        description="Training crop [px] where smaller than CROP_SIZE; several for progressive training.",
     )
     train_crop_epochs: CountOrZero = Field(
         0, description="Epochs that each of TRAIN_CROP_SIZE lasts, before CROP_SIZE; 0: to the end."
@@ -222,7 +222,8 @@ class ModelSection(Section):
     )
     fuse: FuseSection = Field(default_factory=FuseSection, description="Fusion of spikes into frames.")
     pretrained: FilePath | None = Field(
-        None, description="Published VRT weights (.pth or .safetensors) that a new run starts from."
+        None,
+        description="Weights that a new run starts from: published ones of VRT, or a checkpoint of ours.",
     )
     freeze_flow_steps: CountOrZero = Field(
         0,

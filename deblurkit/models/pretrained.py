@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 import zipfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +16,16 @@ from torch import Tensor, nn
 
 from deblurkit.errors import CheckpointError
 from deblurkit.models.parts import part_of
+from deblurkit.models.sizes import depths_of, sizes_of
+from deblurkit.units import plural
 
 CONTAINERS = ("params_ema", "params", "state_dict", "model")
 # Made from the sizes of the network, so that a file may leave them out.
 COMPUTED = re.compile(r"(^|\.)(relative_position_index|position_bias|spynet\.mean|spynet\.std)$")
-_BLOCK = re.compile(r"stage(\d)\.(?:(\d+)\.)?residual_group\d?\.blocks\.\d+\.")
-_GROUP_END = re.compile(r"stage8\.\d+\.linear\.")
-_WINDOW, _WIDTH = "MODEL.WINDOW_SIZE", "MODEL.VRT.EMBED_DIMS"
-_SPIKE_SIZES = "DATA.NUM_VOXEL_BINS and MODEL.CHANNELS_PER_SCALE"
+_WINDOW = "MODEL.WINDOW_SIZE"
 _NAMED = 3
+_HEAD_BYTES = 512
+_ZIP = b"PK\x03\x04"
 
 Weights = dict[str, Tensor]
 
@@ -89,6 +90,7 @@ def read_weights(path: Path) -> Weights:
         raise CheckpointError(
             f"{path}: expected a .pth, .pt or .safetensors, got {path.suffix or 'no suffix'}"
         )
+    _check_head(path)
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _read_torch_file(path)
     except Exception as error:  # damage makes torch raise many kinds: OSError, EOFError, UnpicklingError …
@@ -97,10 +99,25 @@ def read_weights(path: Path) -> Weights:
     if not weights:
         raise CheckpointError(
             f"{path}: expected tensors by name, alone or under one of {', '.join(CONTAINERS)}, found none"
+            + _keys_in(content)
         )
     if all(key.startswith("module.") for key in weights):
         return {key.removeprefix("module."): value for key, value in weights.items()}
     return weights
+
+
+def _check_head(path: Path) -> None:
+    """Raise a CheckpointError if the first bytes are those of something else than the name says."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if head.lstrip().startswith(b"<"):
+        raise CheckpointError(f"{path}: expected a file of weights, got a web page; fetch the file itself")
+    if path.suffix != ".safetensors" and head[8:].startswith(b'{"'):
+        raise CheckpointError(
+            f"{path}: a .safetensors under another name; rename it to {path.with_suffix('.safetensors').name}"
+        )
+    if head.startswith(_ZIP) and not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: damaged: its end is missing; fetch it again")
 
 
 def _read_torch_file(path: Path) -> object:
@@ -130,6 +147,12 @@ def _what_is_wrong(error: Exception) -> str:
     return f"damaged, or no file of weights ({reason}); fetch it again"
 
 
+def _keys_in(content: object) -> str:
+    """Return a phrase with the first keys of a file whose tensors were not found."""
+    keys = [str(key) for key in content] if isinstance(content, Mapping) else []
+    return f"; its keys are {_first(keys)}" if keys else ""
+
+
 def _tensors_in(content: object) -> Weights:
     """Return the tensors by name of a state dict, or of the one that the content holds."""
     if not isinstance(content, Mapping):
@@ -144,66 +167,54 @@ def _check_fit(own: Weights, saved: Weights, path: Path) -> None:
     shapes = [key for key in own if key in saved and own[key].shape != saved[key].shape]
     unknown = [key for key in saved if key not in own]
     lacking = [key for key in own if key not in saved and not _may_be_missing(key)]
-    if shapes or unknown or lacking:
-        found = [
-            *_listed("of other sizes", [_with_sizes(key, own, saved) for key in shapes]),
-            *_listed("unknown to the network", unknown),
-            *_listed("missing from the file", lacking),
-        ]
-        advice = _suspects_of_sizes(shapes, own, saved) + _suspects_of_names(unknown, lacking, saved)
+    if not (shapes or unknown or lacking):
+        return
+    keys = _keys_to_set(own, saved)
+    if lacking and not (keys or shapes or unknown):
         raise CheckpointError(
-            f"{path}: expected the weights of the network in the MODEL section, got {'; '.join(found)};"
-            f" set {' and '.join(advice)} as in the file"
+            f"{path}: incomplete: {plural(len(lacking), 'tensor')} of the network in the MODEL section"
+            f" {'is' if len(lacking) == 1 else 'are'} missing from it ({_first(lacking)}); fetch it again"
         )
+    found = [
+        *_listed("of other sizes", [_with_sizes(key, own, saved) for key in shapes]),
+        *_listed("unknown to the network", unknown),
+        *_listed("missing from the file", lacking),
+    ]
+    advice = f"set {' and '.join(keys)} as in the file" if keys else "no key of MODEL makes such a network"
+    raise CheckpointError(
+        f"{path}: expected the weights of the network in the MODEL section, got {'; '.join(found)}; {advice}"
+    )
 
 
 def _may_be_missing(key: str) -> bool:
     return part_of(key) == "spikes" or COMPUTED.search(key) is not None
 
 
-def _suspects_of_sizes(keys: Sequence[str], own: Weights, saved: Weights) -> list[str]:
-    """Return the configuration keys that explain weights of other sizes; another width explains them all."""
-    found = list(dict.fromkeys(_suspect(key, own[key], saved[key]) for key in keys))
-    if _WIDTH in found:
-        return [_WIDTH if "conv_after_body.weight" in own else "MODEL.BASE_CHANNELS"]
-    if found == [_WINDOW] and all(key.startswith("stage8.") for key in keys):
-        return ["MODEL.VRT.INDEP_RECONSTS"]  # these groups have the same window, over one frame
-    return found
+def _keys_to_set(own: Weights, saved: Weights) -> list[str]:
+    """Return the configuration keys that differ, with the file's values where its tensors tell them."""
+    here, there = sizes_of(own), sizes_of(saved)
+    if not there:
+        return ["MODEL.ARCH"]
+    if here["MODEL.ARCH"] != there["MODEL.ARCH"]:
+        return [f"MODEL.ARCH={there['MODEL.ARCH']}"]
+    if len(depths_of(own)) != len(depths_of(saved)):
+        there.pop("MODEL.VRT.INDEP_RECONSTS", None)  # by default these follow VRT_DEPTHS
+    keys = [f"{key}={_as_value(value)}" for key, value in there.items() if here.get(key) != value]
+    if _WINDOW not in there and any(_shows_window(key, own, saved) for key in own):
+        keys.append(_WINDOW)  # of the window, the tables alone show the product of its sides
+    return keys
 
 
-def _suspect(key: str, own: Tensor, saved: Tensor) -> str:
-    """Return the configuration key that a weight's size comes from."""
-    name = key.rpartition("attn.")[2]
-    rows_differ = own.shape[:1] != saved.shape[:1]
-    if name == "relative_position_index" or (name == "relative_position_bias_table" and rows_differ):
-        return _WINDOW
-    if name == "position_bias" and own.shape[2:] == saved.shape[2:]:
-        return _WINDOW
-    if name == "relative_position_bias_table":
-        return "MODEL.VRT.NUM_HEADS"
-    if "conv_offset.0." in key and not rows_differ:
-        return "MODEL.VRT.PA_FRAMES"
-    if "conv_offset.6." in key and own.shape[1:] == saved.shape[1:]:
-        return "MODEL.VRT.DEFORMABLE_GROUPS"
-    return _SPIKE_SIZES if part_of(key) == "spikes" else _WIDTH
+def _shows_window(key: str, own: Weights, saved: Weights) -> bool:
+    return (
+        key.endswith(("relative_position_bias_table", "relative_position_index"))
+        and key in saved
+        and own[key].shape[:1] != saved[key].shape[:1]
+    )
 
 
-def _suspects_of_names(unknown: Sequence[str], lacking: Sequence[str], saved: Weights) -> list[str]:
-    """Return the configuration keys that explain names on one side only."""
-    spikes = [key for key in unknown if part_of(key) == "spikes"]
-    others = [key for key in (*unknown, *lacking) if part_of(key) != "spikes"]
-    found = ["MODEL.USE_SPIKE"] if spikes else []
-    if others and all(_BLOCK.match(key) or _GROUP_END.match(key) for key in others):
-        found.append(f"MODEL.VRT_DEPTHS=[{','.join(map(str, _depths(saved)))}]")
-    elif others:
-        found.append("MODEL.ARCH")
-    return found
-
-
-def _depths(saved: Weights) -> list[int]:
-    """Return the blocks of each stage, and of each group of stage 8, in a file."""
-    blocks = {found[0]: (int(found[1]), int(found[2] or 0)) for key in saved if (found := _BLOCK.match(key))}
-    return [count for _, count in sorted(Counter(blocks.values()).items())]
+def _as_value(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _with_sizes(key: str, own: Weights, saved: Weights) -> str:
@@ -245,5 +256,5 @@ def _check_token_order(own: Weights, weights: Weights, path: Path) -> None:
         if not torch.equal(own[key].cpu(), weights[key]):
             raise CheckpointError(
                 f"{path}: expected {key} of a window as in MODEL.WINDOW_SIZE, got one with other sides;"
-                f" set {_WINDOW} as in the file"
+                f" set {' and '.join(_keys_to_set(own, weights)) or _WINDOW} as in the file"
             )

@@ -1,4 +1,4 @@
-"""The sizes in the configuration that a network's weights were made with, as far as their shapes tell them."""
+"""The sizes in the configuration that weights were made with, as far as their shapes tell them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from deblurkit.models.parts import part_of
+
 Weights = Mapping[str, Tensor]
 Sizes = dict[str, object]
 
 _BLOCK = re.compile(r"stage(\d)\.(?:(\d+)\.)?residual_group\d?\.blocks\.\d+\.")
+_GROUP_TABLE = re.compile(r"stage8\.(\d+)\.residual_group\.blocks\.0\.attn\.relative_position_bias_table")
 _LIGHT_BLOCK = re.compile(r"encoders\.0\.(\d+)\.")
 _FIRST = "stage1.residual_group2.blocks.0.attn."  # of the whole window, whatever INDEP_RECONSTS is
 _TAPS = 27  # of a deformable group: two offsets and a mask for each of nine
-_RGB, _PATCH = 3, 4  # channels that a frame has in VRT; tokens of a patch in the light networks
 _FIRST_GROUP = 7  # index into VRT_DEPTHS
+SPIKE_SCALES = 4
 
 
 def sizes_of(weights: Weights) -> Sizes:
@@ -53,7 +56,7 @@ def window_of(index: Tensor) -> list[int] | None:
 
 
 def _vrt(weights: Weights) -> Sizes:
-    """Return the sizes of the backbone; a key is left out where its weight is missing or of a strange shape."""
+    """Return the sizes of the backbone; a key is left out where its weight is missing or strange."""
     dims = list(weights["conv_after_body.weight"].shape)
     sizes: Sizes = {"MODEL.VRT.EMBED_DIMS": dims} if len(dims) == 2 else {}
     sizes["MODEL.VRT_DEPTHS"] = depths_of(weights)
@@ -66,4 +69,50 @@ def _vrt(weights: Weights) -> Sizes:
     offsets = weights.get("stage1.pa_deform.conv_offset.6.bias")
     if offsets is not None:
         sizes["MODEL.VRT.DEFORMABLE_GROUPS"] = offsets.shape[0] // _TAPS
-    return sizes | _aligned_frames(weights, sizes)
+    return sizes | _aligned_frames(weights)
+
+
+def _single_frame_groups(weights: Weights, whole: int) -> list[int]:
+    """Return the groups of stage 8 whose tables are shorter than ``whole``, that of the whole window."""
+    tables = {
+        int(found[1]) - 1 + _FIRST_GROUP: value
+        for key, value in weights.items()
+        if (found := _GROUP_TABLE.fullmatch(key))
+    }
+    return sorted(group for group, table in tables.items() if table.shape[0] < whole)
+
+
+def _aligned_frames(weights: Weights) -> Sizes:
+    """Return PA_FRAMES: the first layer of the offsets sees a frame, and n neighbours with their flows."""
+    first = weights.get("stage1.pa_deform.conv_offset.0.weight")
+    if first is None or first.ndim != 4:
+        return {}
+    dim, seen = first.shape[:2]
+    neighbours, rest = divmod(seen - dim, dim + 2)
+    return {} if rest else {"MODEL.VRT.PA_FRAMES": 2 * neighbours}
+
+
+def _spikes(weights: Weights) -> Sizes:
+    """Return the sizes of VRT's spike branch, nothing where there is none: it need not be in a file."""
+    if not any(part_of(key) == "spikes" for key in weights):
+        return {}
+    sizes: Sizes = {"MODEL.USE_SPIKE": True}
+    embed = weights.get("spike_encoder.embed.weight")
+    if embed is not None:
+        sizes["DATA.NUM_VOXEL_BINS"] = embed.shape[1]
+    scales = [weights.get(f"spike_encoder.blocks.{scale}.plane.weight") for scale in range(SPIKE_SCALES)]
+    if all(scale is not None for scale in scales):
+        sizes["MODEL.CHANNELS_PER_SCALE"] = [scale.shape[0] for scale in scales if scale is not None]
+    return sizes
+
+
+def _light(weights: Weights) -> Sizes:
+    spikes = weights.get("spikes_in.0.weight")
+    blocks = {found[1] for key in weights if (found := _LIGHT_BLOCK.match(key))}
+    sizes: Sizes = {
+        "MODEL.ARCH": "convnext" if "encoders.0.0.depthwise.weight" in weights else "baseline",
+        "MODEL.BASE_CHANNELS": weights["frames_in.weight"].shape[0],
+        "MODEL.NUM_BLOCKS": len(blocks),
+        "MODEL.USE_SPIKE": spikes is not None,
+    }
+    return sizes if spikes is None else sizes | {"DATA.NUM_VOXEL_BINS": spikes.shape[1]}

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from deblurkit.data.checks.report import DatasetReport, Problem, SequenceReport
 from deblurkit.render.text import as_text
+from deblurkit.units import plural
 
 _SHOWN = 5  # problems of one kind in one place; the others are counted
 _NOTHING = "-"
@@ -25,8 +26,8 @@ def check_as_text(report: DatasetReport) -> str:
         lines.append(as_text(_table(report)).rstrip("\n"))
     lines += _problem_lines(report.problems)
     frames = sum(sequence.frames for sequence in report.sequences)
-    total = f"{len(report.sequences)} sequences, {frames} frames: "
-    lines.append(total + (f"{len(report.problems)} problems" if report.problems else "no problem"))
+    found = plural(len(report.problems), "problem") if report.problems else "no problem"
+    lines.append(f"{plural(len(report.sequences), 'sequence')}, {plural(frames, 'frame')}: {found}")
     return "\n".join(lines) + "\n"
 
 
@@ -47,8 +48,7 @@ def _sequence_as_dict(sequence: SequenceReport) -> dict[str, Any]:
     plain = {
         key: round(value, 6) if isinstance(value, float) else value for key, value in asdict(sequence).items()
     }
-    kinds = list(plain.pop("kinds"))
-    return {**plain, "verdict": "problems" if kinds else "ok", "kinds": kinds}
+    return {**plain, "kinds": list(sequence.kinds), "verdict": "problems" if sequence.kinds else "ok"}
 
 
 def _table(report: DatasetReport) -> Table:

@@ -71,6 +71,30 @@ def test_globs_that_the_shell_left_are_expanded(run_folder):
         expanded([f"{run_folder}/other_*.log"])
 
 
+def test_a_run_s_folder_stands_for_its_logs(run_folder, tmp_path):
+    run = tmp_path / "run"
+    (run / "logs").mkdir(parents=True)
+    (run_folder / "timing_1.log").rename(run / "logs" / "timing_1.log")
+    assert expanded([str(run)]) == [run / "logs" / "timing_1.log"]
+    (run_folder / "timing_1.rank0.jsonl").rename(run / "logs" / "timing_1.rank0.jsonl")
+    JsonLinesLog(run / "logs" / "timing_2.rank0.jsonl", flush_interval=1, **ABOUT).close()  # of no step
+    assert expanded([str(run)]) == expanded([str(run / "logs")]) == [run / "logs" / "timing_1.rank0.jsonl"]
+    assert json.loads(invoke(run, "--json").stdout)["steps"] == 30
+
+
+def test_a_folder_without_logs_is_told_with_a_pattern_that_matches(run_folder, tmp_path):
+    (tmp_path / "runs" / "a" / "logs").mkdir(parents=True)
+    with pytest.raises(
+        DeblurkitError, match="without timing logs; expected a run's, with logs/timing_.*in it$"
+    ):
+        expanded([str(tmp_path / "runs")])
+    (run_folder / "timing_1.log").rename(tmp_path / "runs" / "a" / "logs" / "timing_1.log")
+    with pytest.raises(DeblurkitError) as caught:
+        expanded([str(tmp_path / "runs")])
+    assert str(caught.value).endswith(f": try '{tmp_path}/runs/*/logs/timing_*.log'")
+    assert len(expanded([str(caught.value).split("'")[-2]])) == 1
+
+
 def test_a_name_with_brackets_is_a_name_first(tmp_path):
     (tmp_path / "run[1].log").touch()
     assert expanded([f"{tmp_path}/run[1].log"]) == [tmp_path / "run[1].log"]

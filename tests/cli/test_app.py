@@ -58,7 +58,7 @@ def test_the_version_is_the_package_s(capsys):
         (["train"], "expected what to train: --preset NAME"),
         (["train", "--preset", "quickstart", "--set", "SEED"], "expected KEY=VALUE"),
         (["evaluate"], "Missing argument"),
-        (["evaluate", "x", "--split", "half"], "'half'"),
+        (["evaluate", "x", "--split", "half"], "error: Invalid value for '--split': 'half' is not one of"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_exit_code_2(capsys, arguments, text):

@@ -51,7 +51,7 @@ def test_a_problem_is_named_and_exit_code_3(root, capsys):
     path.unlink()
     assert run(["check-data", str(root)]) == 3
     out = capsys.readouterr().out
-    assert f"{path}: missing: missing; fetch it again" in out and "1 problem" in out
+    assert f"{path}: missing: no such file; fetch it again" in out and "1 problem" in out
     assert run(["check-data", str(root), "--json"]) == 3
     document = json.loads(capsys.readouterr().out)
     assert [set(problem) for problem in document["problems"]] == [{"path", "kind", "message"}]

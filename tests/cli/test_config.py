@@ -75,6 +75,8 @@ def test_validate_says_ok_or_every_problem(run_file, tmp_path):
     assert lines[1].startswith(f"{bad}:1: SEED: expected a whole number")
     assert lines[2].startswith(f"{bad}:2: LOG.A: unknown key")
     assert lines[3] == f"{tmp_path / 'none.yaml'}: no such file"
+    assert invoke("validate", "quickstart", "fast").stdout == "quickstart: ok\nfast: ok\n"
+    assert "did you mean fast?" in invoke("validate", "fst").stdout
     rows = json.loads(invoke("validate", run_file, bad, "--json").stdout)
     assert [(row["ok"], len(row["problems"])) for row in rows] == [(True, 0), (False, 2)]
 

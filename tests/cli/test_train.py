@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from deblurkit.cli.app import run
 
 
@@ -35,3 +37,23 @@ def test_starting_twice_in_one_folder_is_refused(tiny_overrides, capsys):
     assert run(["train", "--preset", "quickstart", *sets(tiny_overrides)]) == 0
     assert run(["train", "--preset", "quickstart", *sets(tiny_overrides)]) == 1
     assert "already holds a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            ["-o", "{}/typo", "--resume", "auto"],
+            "--output {}/typo: holds no run (no config.yaml); check the name",
+        ),
+        (["--resume", "auto"], "--resume auto: expected the run's folder too; add --output DIR"),
+        (["--resume", "{}/q1"], "add --output {}/q1 --resume auto"),
+        (["--resume", "{}/q1/checkpoints/step_00000002.pt"], "add --output {}/q1 --resume auto"),
+    ],
+)
+def test_a_run_that_cannot_be_found_is_told_with_the_option_that_helps(tmp_path, capsys, arguments, text):
+    (tmp_path / "q1").mkdir()
+    (tmp_path / "q1" / "config.yaml").touch()
+    assert run(["train", *(argument.format(tmp_path) for argument in arguments)]) == 2
+    assert text.format(tmp_path) in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()

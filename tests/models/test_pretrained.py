@@ -172,7 +172,10 @@ def test_a_truncated_file(published, tmp_path, form, kept):
     path = FORMS[form](published, tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    assert refusal(path).startswith("damaged, or no file of weights (")
+    reason = refusal(path)
+    assert reason.startswith("damaged") and reason.endswith("; fetch it again") and len(reason) < 160
+    if form == "bare" and kept:
+        assert reason == "damaged: its end is missing; fetch it again"
 
 
 def test_a_byte_that_flipped(published, tmp_path):
@@ -188,7 +191,13 @@ def test_a_byte_that_flipped(published, tmp_path):
 def test_a_web_page_under_the_name_of_weights(tmp_path):
     path = tmp_path / "weights.pth"
     path.write_text("<html>404</html>")
-    assert refusal(path) == "damaged, or no file of weights (Unsupported operand 60); fetch it again"
+    assert refusal(path) == "expected a file of weights, got a web page; fetch the file itself"
+
+
+def test_safetensors_under_another_name(published, tmp_path):
+    path = tmp_path / "weights.pth"
+    save_file(published, path)
+    assert refusal(path) == "a .safetensors under another name; rename it to weights.safetensors"
 
 
 def test_code_in_a_file_is_never_run(published, tmp_path):
@@ -203,24 +212,29 @@ def test_code_in_a_file_is_never_run(published, tmp_path):
 
 @pytest.mark.parametrize("content", [{}, [1], {"params": {"epoch": 3}}, torch.ones(3)])
 def test_a_file_without_named_tensors(tmp_path, content):
-    assert refusal(saved(content, tmp_path)) == (
+    assert refusal(saved(content, tmp_path)).startswith(
         "expected tensors by name, alone or under one of params_ema, params, state_dict, model, found none"
     )
+
+
+def test_tensors_under_another_name_than_ours(published, tmp_path):
+    message = refusal(saved({"net_g": published, "iter": 3}, tmp_path))
+    assert message.endswith("state_dict, model, found none; its keys are net_g, iter")
 
 
 @pytest.mark.parametrize(
     ("sizes", "key"),
     [
-        ({"window_size": (2, 8, 8)}, "MODEL.WINDOW_SIZE"),
-        ({"window_size": (2, 2, 8)}, "MODEL.WINDOW_SIZE"),  # as many tokens
+        ({"window_size": (2, 8, 8)}, "MODEL.WINDOW_SIZE=[2,8,8]"),
+        ({"window_size": (2, 2, 8)}, "MODEL.WINDOW_SIZE=[2,2,8]"),  # as many tokens
         ({"depths": [4] + [1] * 8}, "MODEL.VRT_DEPTHS=[4,1,1,1,1,1,1,1,1]"),
         ({"depths": [1] * 7 + [1, 3]}, "MODEL.VRT_DEPTHS=[1,1,1,1,1,1,1,1,3]"),
-        ({"embed_dims": [16] * 7 + [8] * 2}, "MODEL.VRT.EMBED_DIMS"),
-        ({"embed_dims": [8] * 7 + [16] * 2}, "MODEL.VRT.EMBED_DIMS"),
-        ({"num_heads": [4] * 9}, "MODEL.VRT.NUM_HEADS"),
-        ({"pa_frames": 4}, "MODEL.VRT.PA_FRAMES"),
-        ({"deformable_groups": 4}, "MODEL.VRT.DEFORMABLE_GROUPS"),
-        ({"indep_reconsts": []}, "MODEL.VRT.INDEP_RECONSTS"),
+        ({"embed_dims": [16] * 7 + [8] * 2}, "MODEL.VRT.EMBED_DIMS=[16,8]"),
+        ({"embed_dims": [8] * 7 + [16] * 2}, "MODEL.VRT.EMBED_DIMS=[8,16]"),
+        ({"num_heads": [4] * 9}, "MODEL.VRT.NUM_HEADS=4"),
+        ({"pa_frames": 4}, "MODEL.VRT.PA_FRAMES=4"),
+        ({"deformable_groups": 4}, "MODEL.VRT.DEFORMABLE_GROUPS=4"),
+        ({"indep_reconsts": []}, "MODEL.VRT.INDEP_RECONSTS=[]"),
         (
             {"depths": [1] * 11, "embed_dims": [8] * 11, "num_heads": [2] * 11},
             "MODEL.VRT_DEPTHS=[1,1,1,1,1,1,1,1,1,1,1]",
@@ -232,6 +246,28 @@ def test_another_network_is_refused_with_the_key_to_change(tmp_path, sizes, key)
     assert message.endswith(f"; set {key} as in the file")
     other_way_round = refusal(saved(network().state_dict(), tmp_path), network(**sizes))
     assert f"; set {key.partition('=')[0]}" in other_way_round and other_way_round.count("MODEL.") == 1
+
+
+def test_all_keys_that_differ_are_named_with_the_values_of_the_file(tmp_path):
+    wider = {"embed_dims": [16] * 9, "num_heads": [4] * 9, "window_size": (6, 4, 4), "pa_frames": 4}
+    assert refusal(saved(network(**wider).state_dict(), tmp_path)).endswith(
+        "; set MODEL.VRT.EMBED_DIMS=[16,16] and MODEL.WINDOW_SIZE=[6,4,4] and MODEL.VRT.NUM_HEADS=4"
+        " and MODEL.VRT.PA_FRAMES=4 as in the file"
+    )
+
+
+def test_a_window_that_the_tables_alone_do_not_tell_is_named_without_its_sides(tmp_path):
+    state = network(window_size=(2, 8, 8)).state_dict()
+    state = {key: value for key, value in state.items() if not key.endswith(COMPUTED)}
+    assert refusal(saved(state, tmp_path)).endswith("; set MODEL.WINDOW_SIZE as in the file")
+
+
+def test_a_file_that_lacks_a_tensor_is_incomplete_and_no_other_network(published, tmp_path):
+    state = {key: value for key, value in published.items() if key != "stage3.linear1.bias"}
+    assert refusal(saved(state, tmp_path)) == (
+        "incomplete: 1 tensor of the network in the MODEL section is missing from it (stage3.linear1.bias);"
+        " fetch it again"
+    )
 
 
 def test_sizes_are_named_three_times_and_then_counted(published, tmp_path):
@@ -248,7 +284,7 @@ def test_a_window_of_as_many_tokens_with_other_sides_is_another_network(tmp_path
     """(2, 4, 8) and (2, 8, 4) agree in every size."""
     path = saved(network(window_size=(2, 4, 8)).state_dict(), tmp_path)
     message = refusal(path, network(window_size=(2, 8, 4)))
-    assert "got one with other sides; set MODEL.WINDOW_SIZE as in the file" in message
+    assert "got one with other sides; set MODEL.WINDOW_SIZE=[2,4,8] as in the file" in message
 
 
 def test_unknown_and_missing_names_are_told(published, tmp_path):
@@ -262,16 +298,17 @@ def test_unknown_and_missing_names_are_told(published, tmp_path):
 def test_a_file_with_spikes_does_not_fit_a_network_without(tmp_path):
     message = refusal(saved(network(kind=WithSpikes).state_dict(), tmp_path))
     assert (
-        "2 unknown to the network (fusion.weight, fusion.bias); set MODEL.USE_SPIKE as in the file" in message
+        "2 unknown to the network (fusion.weight, fusion.bias); set MODEL.USE_SPIKE=true as in the file"
+        in message
     )
 
 
 def test_published_weights_do_not_fit_a_light_network(published, tmp_path):
     light = ClipUNet(block=ResidualBlock, base_channels=4, num_blocks=1, num_voxel_bins=0)
-    assert refusal(saved(published, tmp_path), light).endswith("set MODEL.ARCH as in the file")
+    assert refusal(saved(published, tmp_path), light).endswith("set MODEL.ARCH=vrt as in the file")
     wider = ClipUNet(block=ResidualBlock, base_channels=8, num_blocks=1, num_voxel_bins=0)
     message = refusal(saved(wider.state_dict(), tmp_path), light)
-    assert message.endswith("set MODEL.BASE_CHANNELS as in the file")
+    assert message.endswith("set MODEL.BASE_CHANNELS=8 as in the file")
 
 
 def test_a_tensor_that_holds_no_numbers_is_named(published, tmp_path):

@@ -22,6 +22,17 @@ def test_the_worth_of_the_spikes_is_the_difference():
     assert "4.50 dB behind" in spike_effect_as_text(REAL, ZEROED)
 
 
+def scored(psnr_db):
+    return Validation("vrt", Score(psnr_db, 0.9, 24.0, 0.7), {}, PAIR)
+
+
+def test_spikes_that_make_no_difference_are_said_to():
+    line = "Spikes: zeroing them all makes no difference to this network\n"
+    assert spike_effect_as_text(scored(28.0), scored(28.004)) == line
+    assert spike_effect_as_text(scored(float("inf")), scored(float("inf"))) == line
+    assert "comes 0.30 dB ahead" in spike_effect_as_text(scored(28.0), scored(28.3))
+
+
 def test_plain_values_hold_everything():
     plain = scores_as_dict({"restored": REAL})["restored"]
     assert plain["protocol"] == "vrt" and plain["psnr_db"] == 28.0

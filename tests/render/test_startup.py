@@ -1,5 +1,6 @@
 """The Chinese table is the seed's, for its own example of 40 cores and 3 GPUs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,5 +65,26 @@ def test_the_language_follows_the_setting_or_the_locale(setting, environment, la
 
 def test_one_line_says_what_is_trained():
     assert run_line(PLAN) == (
-        "vrt (18.3 M parameters) on cuda:0: steps 1 to 8880, batch 1 x 6, 2000 clips -> outputs"
+        "vrt (18.3 M parameters) on cuda:0: steps 1 to 8880, batch 1 x 6, 2,000 clips -> outputs"
     )
+
+
+def test_a_run_that_is_at_its_end_says_how_to_go_on():
+    line = run_line(replace(PLAN, total_steps=4, first_step=5))
+    assert line == (
+        "vrt (18.3 M parameters) on cuda:0: already at step 4 of 4; raise TRAIN.MAX_STEPS (or TRAIN.EPOCHS)"
+        " to go on -> outputs"
+    )
+
+
+def test_on_a_cpu_the_chinese_table_speaks_of_processes():
+    one = replace(PLAN, device="cpu", workers=WorkerPlan(cpus=2, gpus=1, total=1, train=1, val=0))
+    table = data_loading_table(one, language="zh")
+    assert "用于所有1个进程" in table and "num_workers: 1 (每进程)" in table and "GPU" not in table
+
+
+def test_one_of_a_thing_has_no_s():
+    one = replace(PLAN, clips=1, workers=WorkerPlan(cpus=2, gpus=1, total=1, train=1, val=0))
+    table = data_loading_table(one, language="en")
+    assert "(shared by 1 training process)" in table and "together: 1 training worker\n" in table
+    assert "1 clip ->" in run_line(one)

@@ -206,6 +206,15 @@ def test_frames_go_to_the_program_s_own_display_at_the_interval(tmp_path):
     assert [frame.step for frame in shown] == [2, 4]
 
 
+def test_a_resumed_run_shows_the_same_steps_as_one_that_was_not(tmp_path):
+    shown = []
+    log = TimingLogger(tmp_path, console_update_interval=10, first_step=4, show=shown.append)
+    for _ in range(4, 21):
+        log.step()
+    log.close()
+    assert [frame.step for frame in shown] == [10, 20]
+
+
 def test_marks_are_given_back_once_and_never_while_the_next_step_needs_them(tmp_path):
     clock = FakeClock()
     log = quiet(tmp_path, clock=clock)

@@ -1,6 +1,8 @@
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from deblurkit.errors import CheckpointError, DataError, UsageError
+from deblurkit.errors import CheckpointError, DataError, DeblurkitError, UsageError
 from deblurkit.training import run
 from deblurkit.training.evaluate import evaluate_checkpoint, load_network
 from deblurkit.training.parts import assemble
@@ -59,3 +61,23 @@ def test_a_configuration_of_another_version_is_a_clear_error(tiny_config, Watche
     )
     with pytest.raises(CheckpointError, match="another version of deblurkit.*FUTURE"):
         load_network(config.log.save_dir, warn=pytest.fail)
+
+
+def test_a_gpu_that_is_not_there_is_said_with_this_command_s_option(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeblurkitError, match="--device cuda: .*use --device cpu$"):
+        evaluate_checkpoint(tmp_path, device="cuda", warn=pytest.fail)
+
+
+def test_what_is_not_there_is_neither_a_file_nor_a_folder(tmp_path):
+    with pytest.raises(CheckpointError, match="expected a checkpoint or the folder of a run, found none"):
+        load_network(tmp_path / "none", warn=pytest.fail)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_bare_weights_are_told_where_they_belong(tmp_path, name):
+    path = tmp_path / name
+    state = {"conv.weight": torch.ones(2)}
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    with pytest.raises(CheckpointError, match=f"got weights alone; .*--set MODEL.PRETRAINED={path}"):
+        load_network(path, warn=pytest.fail)

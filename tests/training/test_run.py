@@ -106,7 +106,10 @@ def test_an_order_of_batches_that_differs_is_said(tiny_config, Watcher):
     run.train(
         tiny_config("DATALOADER.DROP_LAST=false", "DATALOADER.VAL_WORKERS=1"), observer=watcher, resume="auto"
     )
-    assert [text.split(" was ")[0] for text in watcher.warnings] == ["DATALOADER.DROP_LAST"]
+    assert watcher.warnings == [
+        "DATALOADER.DROP_LAST was true in the checkpoint and is false now; the run does not continue exactly"
+        " as it was"
+    ]
 
 
 def test_an_earlier_checkpoint_does_not_displace_later_ones(tiny_config, Watcher):
@@ -187,6 +190,7 @@ def test_a_finished_run_resumed_only_validates(tiny_config, Watcher):
     watcher = Watcher()
     assert run.train(tiny_config(), observer=watcher, resume="auto").steps == 4
     assert watcher.steps == [] and watcher.validations == [4]
+    assert (watcher.plan.first_step, watcher.plan.total_steps) == (5, 4)
 
 
 def test_a_stop_request_saves_the_step_and_says_how_to_go_on(tiny_config, monkeypatch, Watcher):
@@ -196,8 +200,10 @@ def test_a_stop_request_saves_the_step_and_says_how_to_go_on(tiny_config, monkey
         def timed(self, timing):
             os.kill(os.getpid(), signal.SIGTERM)
 
+    watcher = StopAtThree()
     with pytest.raises(InterruptedRun, match="--resume auto") as caught:
-        run.train(config, observer=StopAtThree())
+        run.train(config, observer=watcher)
+    assert watcher.messages == ["stopping after this step and saving; Ctrl-C again to stop at once"]
     assert caught.value.exit_code == 143
     (saved,) = checkpoint.checkpoints_in(config.log.save_dir / "checkpoints")
     assert saved.name == "step_00000002.pt"
@@ -309,3 +315,16 @@ def test_what_reading_a_sample_takes_is_said(tiny_config, Watcher):
     watcher = Watcher()
     run.train(tiny_config(), observer=watcher)
     assert all(progress.load_ms > 0 for progress in watcher.steps)
+
+
+def test_a_file_in_the_place_of_the_folder_is_said(tiny_config, tmp_path, Watcher):
+    (tmp_path / "file").touch()
+    with pytest.raises(DeblurkitError, match="file is a file, a folder expected"):
+        run.train(tiny_config(f"LOG.SAVE_DIR={tmp_path / 'file'}"), observer=Watcher())
+
+
+def test_compiling_is_announced(tiny_config, Watcher, monkeypatch):
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **named: None)
+    watcher = Watcher()
+    run.train(tiny_config("TRAIN.COMPILE_MODEL=true", "TRAIN.MAX_STEPS=2"), observer=watcher)
+    assert watcher.messages == ["compiling: the first step takes minutes"]

@@ -1,6 +1,8 @@
 import pytest
+import torch
 
 from deblurkit.errors import ConfigError
+from deblurkit.training import support
 from deblurkit.training.support import check_supported
 
 
@@ -27,3 +29,32 @@ def test_an_untrained_flow_held_still_is_said(tiny_config):
     )
     trained = check_supported(tiny_config(*keys, "MODEL.PRETRAINED=weights.pth"))
     assert not any("FREEZE_FLOW" in text for text in trained)
+
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("device", "bf16", "more", "is_said"),
+    [
+        (CPU, False, ["TRAIN.AMP_DTYPE=bf16"], True),
+        (CPU, False, ["TRAIN.AMP_DTYPE=fp16"], True),
+        (CPU, True, [], False),
+        (GPU, False, [], False),
+        (CPU, False, ["TRAIN.AMP_OPT_LEVEL=O0"], False),
+        (CPU, False, ["TRAIN.AMP_ENABLED=false"], False),
+        (CPU, False, ["MODEL.ARCH=baseline"], False),
+    ],
+)
+def test_mixed_precision_that_vrt_does_not_use_is_said(tiny_config, monkeypatch, device, bf16, more, is_said):
+    monkeypatch.setattr(support, "cpu_multiplies_bf16", lambda: bf16)
+    config = tiny_config("MODEL.ARCH=vrt", "DATA.CROP_SIZE=64", "TRAIN.AMP_ENABLED=true", *more)
+    told = support.without_effect(config, device=device, total_steps=4)
+    assert [text.startswith("TRAIN.AMP_ENABLED: this CPU only imitates") for text in told] == [True] * is_said
+
+
+def test_a_flow_that_never_learns_is_said(tiny_config):
+    config = tiny_config("MODEL.ARCH=vrt", "DATA.CROP_SIZE=64", "MODEL.FREEZE_FLOW_STEPS=4")
+    (warning,) = support.without_effect(config, device=GPU, total_steps=4)
+    assert warning.startswith("MODEL.FREEZE_FLOW_STEPS") and "never learn: the run has 4 steps" in warning
+    assert support.without_effect(config, device=GPU, total_steps=5) == []

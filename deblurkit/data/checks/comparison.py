@@ -2,9 +2,9 @@
 
 A mean rate stands out where it is off the training sequences' median by more than 4 robust standard
 deviations of the logarithm (1.4826 times the median absolute deviation), each taken as a factor of 1.5 at
-least: never for less than a factor of 5. Pixels that never fire, or always, stand out where they are more than
-the median by 0.3 of all. A correlation of spikes and pictures stands out below 0.3 where the median is 0.4
-above it: then they do not show the same scene.
+least: never for less than a factor of 5. Pixels that never fire, or always, stand out where they are more
+than the median by 0.3 of all. A correlation of spikes and pictures stands out below 0.3 where the median is
+0.4 above it: then they do not show the same scene.
 
 Where fewer than three training sequences have spikes, all sequences take their place; fewer than three of all
 say nothing.

@@ -20,6 +20,7 @@ from deblurkit.errors import DataError
 
 Shape = tuple[int, int]
 
+_TAIL = 64  # bytes at the end of a PNG among which its last chunk is found
 _CHUNK = 12  # bytes of a PNG's chunk beside its content: length, type, CRC
 
 
@@ -60,7 +61,7 @@ def check_files(sequence: SourceSequence, *, frame_shape: Shape | None, quick: b
     problems += _recording_problems(sequence)
     return FileFindings(
         problems=tuple(problems),
-        bad=frozenset(found.path for found in problems if found.kind != "count"),
+        bad=frozenset(found.path for found in problems),
         frame_shape=usual,
     )
 
@@ -84,7 +85,7 @@ def check_sizes(files: Mapping[Path, FileRecord], *, skip: frozenset[Path]) -> I
             size = path.stat().st_size
             path.open("rb").close()
         except FileNotFoundError:
-            yield problem(path, "missing", "missing, though the manifest lists it")
+            yield problem(path, "missing", "no such file, though the manifest lists it")
         except OSError as error:
             yield problem(path, "unreadable", f"cannot be read: {error.strerror}")
         else:
@@ -106,7 +107,7 @@ def picture_fault(
                 return look(file, size)
         read_image(path)
     except FileNotFoundError:
-        return "missing", "missing"
+        return "missing", "no such file"
     except OSError as error:
         return "unreadable", f"cannot be read: {error.strerror}"
     except DataError:
@@ -116,8 +117,9 @@ def picture_fault(
 
 def png_ends(file: BinaryIO, size: int) -> tuple[Kind, str] | None:
     """Return whether a PNG of ``size`` bytes lacks its end; ``file`` stands behind the signature."""
-    file.seek(max(size - _CHUNK, 0))
-    if b"IEND" not in file.read():
+    file.seek(max(size - _TAIL, 0))
+    tail = file.read()
+    if not 8 <= len(tail) - tail.rfind(b"IEND") <= len(tail):  # its name and its checksum
         return "truncated", f"ends after {size} bytes without a PNG's end"
     return None
 
@@ -169,7 +171,7 @@ def recording_fault(path: Path, geometry: SpikeGeometry, *, needed: int = 1) -> 
         size = path.stat().st_size
         path.open("rb").close()
     except FileNotFoundError:
-        return "missing", "missing"
+        return "missing", "no such file"
     except OSError as error:
         return "unreadable", f"cannot be read: {error.strerror}"
     frames, rest = divmod(size, geometry.frame_bytes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from deblurkit.data.layouts.source import Frame, SourceSequence
 from deblurkit.data.manifest import FileRecord
 from deblurkit.data.simulate import BlurVariant
 from deblurkit.data.spikes import PackedSpikes
+from deblurkit.errors import DataError
 
 _SAMPLED, _SAMPLED_QUICK = 8, 4  # exposures that are looked at for alignment and the kind of blur
 _LOOKS = 3  # exposures of a recording that are compared with their pictures for flips
@@ -52,11 +53,19 @@ class Expectations:
 
 @dataclass(frozen=True)
 class Sample:
-    """What the exposures that were looked at show: fits of each with its index, moments, pixels, rates."""
+    """What the exposures that were looked at show.
+
+    Attributes:
+        fits: how the spikes fit the blurry frame of each, with its index.
+        moments: what each says of the kind of blur.
+        extremes: shares of pixels that never fired in them, and that always did.
+        unreadable: blurry frames that could not be decoded after all.
+    """
 
     fits: tuple[tuple[int, Fits], ...]
     moments: tuple[Moments, ...]
     extremes: tuple[float, float] | None
+    unreadable: tuple[Problem, ...]
 
 
 def check_sequence(sequence: SourceSequence, expected: Expectations) -> SequenceResult:
@@ -64,12 +73,13 @@ def check_sequence(sequence: SourceSequence, expected: Expectations) -> Sequence
     found = check_files(sequence, frame_shape=expected.frame_shape, quick=expected.quick)
     problems = list(found.problems)
     problems += (check_sizes if expected.quick else check_checksums)(expected.files, skip=found.bad)
-    undecodable = _decoding_problems(sequence, found, quick=expected.quick)
-    problems += undecodable
+    decoding = _decoding_problems(sequence, found, quick=expected.quick)
+    problems += decoding
     rate, silent = _rates(sequence, found.bad, quick=expected.quick)
     problems += silent
-    bad = found.bad | {one.path for one in undecodable}
+    bad = found.bad | {one.path for one in decoding}
     sample = _look(sequence, bad, count=_SAMPLED_QUICK if expected.quick else _SAMPLED)
+    problems += sample.unreadable
     alignment = _alignment(sequence, sample)
     blur = fingerprint(sample.moments) if sample.moments else None
     problems += _surplus(sequence, bad, alignment)
@@ -111,21 +121,36 @@ def _decoding_problems(sequence: SourceSequence, found: FileFindings, *, quick: 
     readable = [path for path in recordings(sequence) if path not in found.bad]
     problems: list[Problem] = []
     for path in (readable[index] for index in _spread(len(readable), _SAMPLED_QUICK if quick else None)):
-        problems += check_recording(path, sequence.geometry) or check_orientation(
-            path, list(_looks(sequence, path, found.bad))
-        )
+        wrong = check_recording(path, sequence.geometry)
+        if not wrong:
+            looks, unreadable = _looks(sequence, path, found.bad)
+            wrong = [*unreadable, *check_orientation(path, looks)]
+        problems += wrong
     return problems
 
 
-def _looks(sequence: SourceSequence, path: Path, bad: frozenset[Path]) -> Iterable[Look]:
-    """Yield exposures of a recording with their sharp frames."""
+def _looks(sequence: SourceSequence, path: Path, bad: frozenset[Path]) -> tuple[list[Look], list[Problem]]:
+    """Return exposures of a recording with their sharp frames, and those of these that cannot be decoded."""
     usable = [
         index
         for index, exposure in enumerate(sequence.exposures)
         if exposure.spikes == path and exposure.sharp not in bad
     ]
+    looks: list[Look] = []
+    unreadable: list[Problem] = []
     for place in _spread(len(usable), _LOOKS):
-        yield Look(sequence.read_spikes(usable[place]), sequence.read_sharp(usable[place]))
+        try:
+            sharp = sequence.read_sharp(usable[place])
+        except DataError:
+            unreadable.append(_undecodable(sequence.exposures[usable[place]].sharp))
+        else:
+            looks.append(Look(sequence.read_spikes(usable[place]), sharp))
+    return looks, unreadable
+
+
+def _undecodable(path: Path) -> Problem:
+    """Return the problem of a picture whose damage does not show until it is decoded."""
+    return problem(path, "unreadable", "damaged: it cannot be decoded")
 
 
 def _rates(
@@ -138,8 +163,8 @@ def _rates(
     for index in _spread(len(usable), _SAMPLED if quick else None):
         exposure = usable[index]
         packed = PackedSpikes(exposure.spikes, sequence.geometry).packed
-        start = max(exposure.first_spike, 0)
-        rates.append(packed_rate(packed[start : exposure.first_spike + sequence.spike_frames]))
+        start = exposure.first_spike
+        rates.append(packed_rate(packed[start : start + sequence.spike_frames]))
         if rates[-1] == 0:
             silent.setdefault(exposure.spikes, []).append(exposure.stem)
     problems = [
@@ -154,14 +179,18 @@ def _look(sequence: SourceSequence, bad: frozenset[Path], *, count: int) -> Samp
     usable = [
         index
         for index, exposure in enumerate(sequence.exposures)
-        if exposure.spikes not in bad and exposure.blurry not in bad and exposure.first_spike >= 0
+        if exposure.spikes not in bad and exposure.blurry not in bad
     ]
     found: list[tuple[int, Fits]] = []
     moments: list[Moments] = []
     counts = []
-    for place in _spread(len(usable), count):
-        index = usable[place]
-        blurry = sequence.read_blurry(index)
+    unreadable: list[Problem] = []
+    for index in (usable[place] for place in _spread(len(usable), count)):
+        try:
+            blurry = sequence.read_blurry(index)
+        except DataError:
+            unreadable.append(_undecodable(sequence.exposures[index].blurry))
+            continue
         spikes, start = spikes_around(sequence, index, bad)
         inside = spikes[start : start + sequence.spike_frames]
         counts.append(spike_counts(inside))
@@ -170,7 +199,7 @@ def _look(sequence: SourceSequence, bad: frozenset[Path], *, count: int) -> Samp
         found.append((index, fits(strip, _shifts(sequence))))
     frames = len(counts) * sequence.spike_frames
     extremes = extreme_pixels(np.sum(counts, axis=0), frames) if counts else None
-    return Sample(fits=tuple(found), moments=tuple(moments), extremes=extremes)
+    return Sample(tuple(found), tuple(moments), extremes, tuple(unreadable))
 
 
 def spikes_around(sequence: SourceSequence, index: int, bad: frozenset[Path]) -> tuple[Frame, int]:
@@ -249,7 +278,7 @@ def _surplus(sequence: SourceSequence, bad: frozenset[Path], alignment: Alignmen
         if path in bad:
             continue
         frames = PackedSpikes(path, sequence.geometry).shape[0]
-        used = max(starts) + sequence.spike_frames - max(min(starts), 0)
+        used = max(starts) + sequence.spike_frames - min(starts)
         if frames - used >= sequence.spike_frames:
             what = f"{frames} spike frames, the {len(starts)} blurry frames account for {used}"
             problems.append(problem(path, "count", what))

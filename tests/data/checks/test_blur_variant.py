@@ -13,9 +13,7 @@ def exposures(seed, *, variant, gain=0.65, moving=True, response=1.0, count=6):
     """Moments of exposures of a scene; light is the stored gray value to the power of ``response``."""
     rng = np.random.default_rng(seed)
     scene = draw_scene(rng, size=(96, 128), duration=count * SHARP)
-    sensor = SpikeSensor(
-        gain=gain, gain_sigma=0.02, threshold_jitter=0.01, false_spike_interval=(140, 50)
-    )
+    sensor = SpikeSensor(gain=gain, gain_sigma=0.02, threshold_jitter=0.01, false_spike_interval=(140, 50))
     frames = np.stack([scene.render(time if moving else 0) for time in range(count * SHARP)])
     light = (frames @ np.array([0.299, 0.587, 0.114], np.float32) / 255) ** response
     light = light.reshape(len(light), 48, 2, 64, 2).mean(axis=(2, 4))

@@ -1,0 +1,55 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from deblurkit.analysis.ranks import find_straggler
+
+STEPS = range(1, 13)
+
+
+def rank(forward=100.0, backward=200.0, data=2.0, waiting=1.0, wall=None):
+    """A table of steps that are all alike."""
+    wall = forward + backward + data + 8 if wall is None else wall
+    row = {
+        "wall_ms": wall,
+        "forward": forward,
+        "backward": backward,
+        "data": data,
+        "backward/all_reduce": waiting,
+    }
+    return pd.DataFrame([row] * len(STEPS), index=pd.Index(STEPS, name="step"))
+
+
+def test_the_slow_rank_is_named_with_its_phase_and_what_the_others_wait():
+    """Rank 1 takes 60 ms more in its forward pass; the others have these 60 ms in their backward passes."""
+    others = rank(backward=260, waiting=61, wall=370)
+    found = find_straggler({0: others, 1: rank(forward=160, wall=370), 2: others})
+    assert (found.rank, found.phase) == (1, "forward")
+    assert found.busy_ms == pytest.approx(369) and found.typical_ms == pytest.approx(309)
+    assert found.phase_gap_ms == pytest.approx(60) and found.waiting_ms == pytest.approx(61)
+    assert found.share == pytest.approx(60 / 370) and not found.is_critical
+    assert found.as_line().startswith("rank 1 is the slowest: 369 ms of work a step against 309 ms")
+
+
+def test_a_rank_that_waits_for_data_is_named_for_that():
+    other = rank(backward=320, waiting=121, wall=430)
+    found = find_straggler({0: other, 1: rank(data=122, wall=430)})
+    assert (found.rank, found.phase) == (1, "data") and found.is_critical
+
+
+def test_ranks_that_are_alike_have_no_straggler():
+    assert find_straggler({0: rank(), 1: rank(forward=105, wall=315)}) is None
+
+
+@pytest.mark.parametrize(
+    "ranks",
+    [
+        {},
+        {0: rank()},
+        {0: rank(), 1: rank(forward=900).drop(columns="backward/all_reduce")},
+        {0: rank().iloc[:4], 1: rank(forward=900)},
+        {0: rank(), 1: rank(forward=900).assign(**{"backward/all_reduce": np.nan})},
+    ],
+)
+def test_with_too_little_known_nothing_is_said(ranks):
+    assert find_straggler(ranks) is None

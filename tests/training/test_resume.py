@@ -1,0 +1,71 @@
+import pytest
+
+from deblurkit.errors import CheckpointError
+from deblurkit.training import run
+from deblurkit.training.resume import changes, state_to_resume
+
+
+@pytest.fixture
+def finished(tiny_config, Watcher):
+    """The configuration of a run that is done, of the light network with spikes."""
+    config = tiny_config("TRAIN.MAX_STEPS=2")
+    run.train(config, observer=Watcher())
+    return config
+
+
+def refusal(config, resume, Watcher):
+    """Return why a run is not resumed; nothing was said or drawn before."""
+    watcher = Watcher()
+    with pytest.raises(CheckpointError) as caught:
+        run.train(config, observer=watcher, resume=resume)
+    assert watcher.warnings == watcher.messages == []
+    return str(caught.value)
+
+
+def test_another_architecture_is_one_error_that_names_it(finished, tiny_config, tmp_path, Watcher):
+    other = tiny_config(
+        "MODEL.ARCH=vrt",
+        "DATA.CROP_SIZE=64",
+        "TRAIN.OPTIM.LR=0.1",
+        "DATA.AUTO_SYNTHETIC=true",
+        f"DATA.ROOT={tmp_path / 'drawn'}",
+    )
+    assert refusal(other, "auto", Watcher) == (
+        "the checkpoint is of another network: MODEL.ARCH is baseline in the checkpoint and vrt here;"
+        f" leave out --preset and --config: `--output {finished.log.save_dir} --resume auto` is enough"
+    )
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_other_sizes_are_named_and_no_folder_is_left(finished, tiny_config, tmp_path, Watcher):
+    file = finished.log.save_dir / "checkpoints" / "step_00000002.pt"
+    keys = ["MODEL.BASE_CHANNELS=6", "DATA.NUM_VOXEL_BINS=5", f"LOG.SAVE_DIR={tmp_path / 'new'}"]
+    assert refusal(tiny_config(*keys), str(file), Watcher) == (
+        "the checkpoint is of another network: DATA.NUM_VOXEL_BINS is 4 in the checkpoint and 5 here,"
+        " MODEL.BASE_CHANNELS is 4 in the checkpoint and 6 here;"
+        f" instead of --preset take --config {finished.log.save_dir / 'config.yaml'}"
+    )
+    assert not (tmp_path / "new").exists()
+
+
+def test_keys_of_another_network_than_the_run_s_do_not_matter(finished, tiny_config):
+    config = tiny_config("TRAIN.MAX_STEPS=2", "MODEL.VRT_DEPTHS=[2,2,2,2,2,2,2,2]")
+    assert state_to_resume(config, "auto", warn=pytest.fail)["step"] == 2
+
+
+def test_a_slip_in_resume_is_told_with_what_it_takes(finished, Watcher):
+    folder = finished.log.save_dir
+    assert refusal(finished, "autoo", Watcher) == (
+        "--resume autoo: expected auto or a checkpoint file, found none"
+    )
+    assert refusal(finished, str(folder), Watcher).endswith(f"use --output {folder} --resume auto")
+
+
+def test_changes_are_those_that_change_numbers_as_yaml():
+    old = {"LOG": {"X": 1}, "MODEL": {"A": True, "B": [1, 2], "GONE": 1}, "SEED": None}
+    new = {"LOG": {"X": 2}, "MODEL": {"A": False, "B": [1, 3], "NEW": 1}, "SEED": "auto"}
+    assert list(changes(old, new)) == [
+        ("MODEL.A", "true", "false"),
+        ("MODEL.B", "[1, 2]", "[1, 3]"),
+        ("SEED", "null", "auto"),
+    ]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from deblurkit.analysis.partition import role_of, top_level
+from deblurkit.analysis.partition import top_level
 from deblurkit.analysis.statistics import module_table, phase_table
+from deblurkit.timing.partition import role_of
 from deblurkit.timing.records import UNACCOUNTED
 from deblurkit.units import format_ms, format_share, plural
 

@@ -17,54 +17,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from deblurkit.analysis.tables import TimingLog
+from deblurkit.timing.partition import CONTAINERS, known_contents, role_of
 from deblurkit.timing.records import UNACCOUNTED
 from deblurkit.units import format_ms, plural
-
-# What the standard phases of a step are called, in the form that ``_key`` gives a name.
-ROLES: dict[str, frozenset[str]] = {
-    "data": frozenset(
-        (
-            "data",
-            "dataload",
-            "dataloading",
-            "dataloader",
-            "datawait",
-            "数据",
-            "数据加载",
-            "数据读取",
-            "数据等待",
-        )
-    ),
-    "transfer": frozenset(("transfer", "h2d", "todevice", "datatransfer", "数据传输", "数据拷贝")),
-    "forward": frozenset(("forward", "fwd", "forwardpass", "前向", "前向传播", "前向计算")),
-    "loss": frozenset(("loss", "losscomputation", "损失", "损失计算", "loss计算", "计算损失")),
-    "backward": frozenset(("backward", "bwd", "backwardpass", "反向", "反向传播", "反向计算")),
-    "all_reduce": frozenset(
-        ("allreduce", "ddpallreduce", "gradientsync", "梯度同步", "ddp同步", "ddp梯度同步")
-    ),
-    "optimizer": frozenset(
-        (
-            "optimizer",
-            "optim",
-            "optimizerstep",
-            "优化器",
-            "优化器更新",
-            "参数更新",
-            "optimizer更新",
-            "优化器步骤",
-        )
-    ),
-}
-_VRT = frozenset(("vrt", "vrt处理", "vrt处理与融合"))
-_FUSION = frozenset(("vrt融合", "融合", "vrtfusion", "fusion"))
-_SPIKE = frozenset(
-    ("spike编码器", "spikeencoder", "spikeencoder3d", "spike时间自注意力", "spiketsa", "spiketemporalsa")
-)
-# Which rows the seed's scripts log beside what they contain; the innermost container first.
-CONTAINERS: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
-    (_VRT, _FUSION),
-    (ROLES["forward"], _VRT | _FUSION | _SPIKE),
-)
 
 _LEEWAY = 0.02  # how far parts may exceed their whole, and a sum its total
 _EXACT = 0.005
@@ -101,12 +56,6 @@ class Move:
     parent: str
     children: tuple[str, ...]
     reason: str
-
-
-def role_of(name: str) -> str | None:
-    """Return which standard phase a top-level name stands for, in English or Chinese; None for others."""
-    key = _key(name)
-    return next((role for role, keys in ROLES.items() if key in keys), None)
 
 
 def top_level(times: pd.DataFrame) -> pd.DataFrame:
@@ -160,18 +109,10 @@ def _without_gaps(times: pd.DataFrame) -> pd.DataFrame:
     return times[[name for name in times.columns if name.partition("/")[0] != UNACCOUNTED]]
 
 
-def _key(name: str) -> str:
-    """Return a name without case, separators and the words that only say that it is a time."""
-    key = re.sub(r"[\s_\-]+", "", name.casefold())
-    return re.sub(r"(总耗时|耗时|总时间|时间|totaltime|time|total|ms)+$", "", key) or key
-
-
 def _known_moves(times: pd.DataFrame, containers: frozenset[str], contents: frozenset[str]) -> Iterator[Move]:
-    tops = [str(name) for name in top_level(times).columns]
-    parent = next((name for name in tops if _key(name) in containers), None)
-    children = tuple(name for name in tops if _key(name) in contents and name != parent)
-    if parent is not None and children:
-        yield Move(parent, children, "known by name")
+    known = known_contents([str(name) for name in top_level(times).columns], containers, contents)
+    if known is not None:
+        yield Move(*known, "known by name")
 
 
 def _fits(times: pd.DataFrame, move: Move) -> bool:

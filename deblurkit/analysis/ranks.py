@@ -107,6 +107,6 @@ def find_straggler(ranks: Mapping[int, pd.DataFrame]) -> Straggler | None:
         typical_ms=float(busy[rank]) - gap,
         share=share,
         phase=str(phase),
-        phase_gap_ms=float(excess.max()),
+        phase_gap_ms=float(np.max(excess)),
         waiting_ms=float(waiting.max()),
     )

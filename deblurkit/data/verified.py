@@ -17,6 +17,7 @@ from deblurkit.files import write_text
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 VERIFIED = "verified.json"
+_BLOCK = 2**20  # bytes read at a time
 
 
 def damaged_files(
@@ -75,7 +76,10 @@ def sha256_of(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while block := file.read(_BLOCK):
+                digest.update(block)
+            return digest.hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 

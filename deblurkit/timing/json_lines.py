@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from deblurkit.timing.records import StepTiming
@@ -15,7 +16,9 @@ class JsonLinesLog:
     """Appends ``[step, unix_time, wall_ms, value, …]`` rows whose values follow the header's ``names``.
 
     A name that appears later is announced by a new ``{"names": [...]}`` line; ``null`` is "not measured in
-    this step", which is not zero. ``unaccounted`` is not written: it is the wall time less the top level.
+    this step", which is not zero. ``unaccounted`` is not written: it is the wall time less the top level. A
+    ``clock`` in such a line is that of the rows after it, and ``overhead`` in the last one is what timing
+    cost; a run that was killed has none.
     """
 
     def __init__(
@@ -32,6 +35,9 @@ class JsonLinesLog:
         self.path = path
         self._file = path.open("w", encoding="utf-8")
         self._names: list[str] = []
+        self._known: set[str] = set()
+        self._own_clock = self._clock = clock
+        self._encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
         self._flush_interval = max(1, flush_interval)
         self._unflushed = 0
         head = {
@@ -49,10 +55,7 @@ class JsonLinesLog:
 
     def write_step(self, timing: StepTiming) -> None:
         """Append the row of one step."""
-        new = [name for name in timing.milliseconds if name not in self._names]
-        if new:
-            self._names += new
-            self._write({"names": self._names})
+        self._announce(timing)
         values = [timing.milliseconds.get(name) for name in self._names]
         rounded = [None if value is None else round(value, 4) for value in values]
         self._write([timing.step, round(timing.unix_time, 3), round(timing.wall_ms, 4), *rounded])
@@ -66,9 +69,23 @@ class JsonLinesLog:
         with contextlib.suppress(OSError):
             self._file.close()
 
-    def close(self) -> None:
-        """Close the file; closing twice does no harm."""
-        self._file.close()
+    def close(self, overhead: Mapping[str, float] | None = None) -> None:
+        """Append what timing has cost, if that is known, and close the file; closing twice does no harm."""
+        if not self._file.closed:
+            if overhead is not None:
+                self._write({"names": self._names, "overhead": dict(overhead)})
+            self._file.close()
+
+    def _announce(self, timing: StepTiming) -> None:
+        """Write the names and the clock of the rows from now on, where one of them is new."""
+        new = [name for name in timing.milliseconds if name not in self._known]
+        clock = timing.clock if timing.clock is not None else self._own_clock
+        if not new and clock == self._clock:
+            return
+        self._names += new
+        self._known.update(new)
+        self._write({"names": self._names, **({} if clock == self._clock else {"clock": clock})})
+        self._clock = clock
 
     def _write(self, row: object) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
+        self._file.write(self._encode(row) + "\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from deblurkit.timing.clock import Mark
 
@@ -36,12 +36,14 @@ class StepTiming:
         unix_time: wall-clock time at its end, in seconds.
         wall_ms: from the end of the step before to the end of this one.
         milliseconds: inclusive time by full name; ``parent/child`` lies inside ``parent``.
+        clock: that told these times; None for the log's own.
     """
 
     step: int
     unix_time: float
     wall_ms: float
     milliseconds: Mapping[str, float]
+    clock: str | None = None
 
     @property
     def accounted_ms(self) -> float:
@@ -59,28 +61,6 @@ class StepTiming:
         return max(0.0, self.wall_ms - self.accounted_ms)
 
 
-@dataclass
-class Statistics:
-    """Running count, sum, least and most of one row over the steps that had it, in milliseconds."""
-
-    count: int = 0
-    total: float = 0.0
-    least: float = field(default=float("inf"))
-    most: float = 0.0
-
-    def add(self, milliseconds: float) -> None:
-        """Take one more step's value in."""
-        self.count += 1
-        self.total += milliseconds
-        self.least = min(self.least, milliseconds)
-        self.most = max(self.most, milliseconds)
-
-    @property
-    def mean(self) -> float:
-        """Mean over the steps that had the row; 0 before the first."""
-        return self.total / self.count if self.count else 0.0
-
-
 @functools.lru_cache(maxsize=4096)
 def clean_name(name: str) -> str:
     """Return ``name`` as a path of one line: no empty parts, no control characters."""
@@ -92,10 +72,30 @@ def clean_name(name: str) -> str:
 def with_parents(milliseconds: Mapping[str, float]) -> dict[str, float]:
     """Return the rows with every parent that was not logged itself added as the sum of its children."""
     complete = dict(milliseconds)
-    missing = {name[:at] for name in milliseconds for at in _slashes(name)} - milliseconds.keys()
-    for parent in sorted(missing, key=lambda path: path.count("/"), reverse=True):
-        complete[parent] = sum(ms for name, ms in complete.items() if name.rpartition("/")[0] == parent)
+    for parent, children in _missing_parents(tuple(milliseconds)):
+        complete[parent] = sum(complete[child] for child in children)
     return complete
+
+
+@functools.lru_cache(maxsize=64)  # the same names come step after step
+def children_of(names: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
+    """Return the names that lie directly inside each, in the order given; those of the top level under ``""``."""
+    children: dict[str, list[str]] = {}
+    for name in names:
+        children.setdefault(name.rpartition("/")[0], []).append(name)
+    return {parent: tuple(inside) for parent, inside in children.items()}
+
+
+@functools.lru_cache(maxsize=64)
+def _missing_parents(names: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return (parent, children) of every parent that is not there itself, the deepest first."""
+    missing = {name[:at] for name in names for at in _slashes(name)} - set(names)
+    inside = children_of((*names, *sorted(missing)))
+    return tuple((parent, inside[parent]) for parent in sorted(missing, key=_depth, reverse=True))
+
+
+def _depth(name: str) -> int:
+    return name.count("/")
 
 
 def _slashes(name: str) -> list[int]:

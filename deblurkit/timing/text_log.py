@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.cells import cell_len
 
-from deblurkit.timing.records import UNACCOUNTED, Statistics, StepTiming
+from deblurkit.timing.records import UNACCOUNTED, StepTiming, children_of
+from deblurkit.timing.statistics import Statistics
 
 RULE = "=" * 80
 NAME_COLUMNS = 40
@@ -34,19 +36,22 @@ def header(*, rank: int, world_size: int, clock: str, samples_per_step: int | No
 def format_step(timing: StepTiming, averages: Mapping[str, float]) -> str:
     """Return the block of one step: rows longest first, children indented, shares of a total that adds up."""
     rows = dict(timing.milliseconds)
-    if timing.unaccounted_ms > 0:
-        rows[UNACCOUNTED] = timing.unaccounted_ms
+    unaccounted, total = timing.unaccounted_ms, timing.total_ms
+    if unaccounted > 0:
+        rows[UNACCOUNTED] = unaccounted
     lines = [RULE, f"Step {timing.step}", RULE]
-    for name, depth in _walk(rows):
-        lines.append(_step_row(name, depth, rows[name], timing.total_ms, averages.get(name, rows[name])))
-    lines.append(f"{pad('Total', NAME_COLUMNS, '-')}: {timing.total_ms:8.2f}ms")
+    if timing.clock is not None:
+        lines.insert(0, f"# step {timing.step} on the {timing.clock} clock")
+    for name, depth in walk(rows):
+        lines.append(_step_row(name, depth, rows[name], total, averages.get(name, rows[name])))
+    lines.append(f"{pad('Total', NAME_COLUMNS, '-')}: {total:8.2f}ms")
     return "\n".join(lines) + "\n"
 
 
 def format_summary(num_steps: int, statistics: Mapping[str, Statistics]) -> str:
     """Return the closing table: mean, least and most milliseconds of every row, and in how many steps."""
     lines = [RULE, f"Timing Summary (Total {num_steps} steps)", RULE]
-    for name, depth in _walk({name: row.mean for name, row in statistics.items()}):
+    for name, depth in walk({name: row.mean for name, row in statistics.items()}):
         row = statistics[name]
         lines.append(
             f"{_label(name, depth)}: avg={row.mean:8.2f}ms  min={row.least:8.2f}ms"
@@ -86,24 +91,22 @@ class TextLog:
             self._file.close()
 
 
-def _walk(rows: Mapping[str, float]) -> Iterator[tuple[str, int]]:
+def walk(rows: Mapping[str, float]) -> Iterator[tuple[str, int]]:
     """Yield (name, depth): top-level rows longest first, each followed by its children likewise."""
-    children: dict[str, list[str]] = {}
-    for name in rows:
-        children.setdefault(name.rpartition("/")[0], []).append(name)
+    children = children_of(tuple(rows))
 
-    def visit(parent: str, depth: int) -> Iterator[tuple[str, int]]:
-        for name in sorted(children.get(parent, ()), key=_longest_first(rows)):
-            yield name, depth
-            yield from visit(name, depth + 1)
+    def shortest_first(names: tuple[str, ...]) -> list[str]:
+        return sorted(names, key=rows.__getitem__, reverse=True)[::-1]
 
-    yield from visit("", 0)
-
-
-def _longest_first(rows: Mapping[str, float]) -> Callable[[str], float]:
-    return lambda name: -rows[name]
+    pending = [(name, 0) for name in shortest_first(children.get("", ()))]
+    while pending:
+        name, depth = pending.pop()
+        yield name, depth
+        if name in children:
+            pending += [(child, depth + 1) for child in shortest_first(children[name])]
 
 
+@functools.lru_cache(maxsize=4096)  # the same rows come step after step
 def _label(name: str, depth: int) -> str:
     if depth == 0:
         return pad(name, NAME_COLUMNS)

@@ -67,12 +67,12 @@ def train(
     Raises:
         DeblurkitError: for anything that the user can mend; nothing that was there is lost.
     """
-    for text in check_supported(config):
-        observer.warning(text)
     folder = config.log.save_dir
     if folder.exists() and not folder.is_dir():
         raise DeblurkitError(f"{folder} is a file, a folder expected; choose another one by --output DIR")
     state = state_to_resume(config, resume, warn=observer.warning)
+    for text in check_supported(config):
+        observer.warning(text)
     check_writable(folder / "config.yaml")  # before the data are opened or drawn
     parts = assemble(config, message=observer.message, warn=observer.warning, from_pretrained=state is None)
     for text in without_effect(config, device=parts.device, total_steps=parts.total_steps):

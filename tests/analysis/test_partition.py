@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deblurkit.analysis.partition import repair, role_of, top_level, with_parents
+from deblurkit.analysis.partition import repair, top_level, with_parents
 from deblurkit.analysis.tables import TimingLog
+from deblurkit.timing.partition import role_of
 
 
 def log_of(rows, *, total, wall=False):

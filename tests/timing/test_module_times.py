@@ -1,5 +1,7 @@
 """A chain of modules that move a clock by known times is the truth that the rows are compared with."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -198,3 +200,41 @@ def test_of_a_module_that_begins_the_graph_one_parameter_keeps_its_hook():
     for _ in range(3):
         assert step(stem, times) == {"forward/stem": 4, "backward/stem": 100}
     assert sum(bool(p._post_accumulate_grad_hooks) for p in stem.parameters()) == 1
+
+
+class Sleeping:
+    """A clock that goes, and that is moved by sleeping."""
+
+    name = "host"
+
+    @property
+    def now(self):
+        return 0
+
+    @now.setter
+    def now(self, milliseconds):
+        time.sleep(milliseconds / 1e3)
+
+    def mark(self):
+        return 1e3 * time.perf_counter()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["none", "reentrant", "non-reentrant"])
+def test_real_sleeps_are_found_again(mode):
+    """Within 3 % of the milliseconds slept, and the whole within 1 % of the wall time."""
+    clock = Sleeping()
+    model = Chain(clock, mode)
+    times = ModuleTimes(rows_of(model), clock)
+    step(model, times)
+    start = clock.mark()
+    found = step(model, times)
+    wall = clock.mark() - start
+    for k in range(3):
+        for kind, first, second in (("forward", 100 + k, 10 + k), ("backward", 200 + k, 30 + k)):
+            assert found[f"{kind}/block{k}/first"] == pytest.approx(first, rel=0.03)
+            assert found[f"{kind}/block{k}"] == pytest.approx(first + second, rel=0.03)
+        if mode != "none":
+            assert found[f"backward/recompute/block{k}"] == pytest.approx(110 + 2 * k, rel=0.03)
+    whole = [name for name in found if name.rpartition("/")[2].startswith(("block", "stem"))]
+    assert sum(found[name] for name in whole) == pytest.approx(wall, rel=0.01)

@@ -27,7 +27,7 @@ def exposures(seed, *, variant, gain=0.65, moving=True, response=1.0, count=6):
 
 
 @pytest.mark.parametrize("gain", [0.65, 1.2, 2.0])
-@pytest.mark.parametrize("seed", range(1, 13))
+@pytest.mark.parametrize("seed", range(1, 8))
 def test_the_two_variants_are_never_mistaken(seed, gain):
     called = {variant: fingerprint(exposures(seed, variant=variant, gain=gain)) for variant in VARIANTS}
     assert called["blur"].variant in ("blur", None)
@@ -45,7 +45,7 @@ def test_the_excess_is_0_for_a_plain_mean_and_about_2_for_light():
     assert fingerprint(exposures(5, variant="blur_gamma")).excess == pytest.approx(2, abs=0.5)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_nothing_is_said_of_what_cannot_be_told(seed, variant):
     """A still scene, too few spikes, and spikes of linear light."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _INDEX = "index.sqlite"
-_WAIT_SECONDS = 10.0  # for an array that another process makes, before it is made here too
+_WAIT_SECONDS = 2.0  # for an array that another process makes, before it is made here too
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.016
 
 Found = TypeVar("Found")

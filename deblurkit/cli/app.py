@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from deblurkit import __version__
-from deblurkit.cli import analyze_log, check_data, config, evaluate, prepare_data, train
+from deblurkit.cli import analyze_log, check_data, config, evaluate, prepare_data, profile_step, train
 from deblurkit.errors import DeblurkitError
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("analyze-log")(analyze_log.analyze_log)
 app.command("check-data")(check_data.check_data)
+app.command("profile-step")(profile_step.profile_step)
 app.add_typer(prepare_data.app, name="prepare-data")
 app.add_typer(config.app, name="config")
 

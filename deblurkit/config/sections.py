@@ -361,6 +361,13 @@ class LogSection(Section):
     timing_file: Flag = Field(True, description="Write SAVE_DIR/logs/timing_*.log.")
     timing_console_interval: Count = Field(10, description="Steps between terminal updates.")
     timing_file_interval: Count = Field(50, description="Steps between flushes of the file.")
+    timing_csv: Flag = Field(False, description="Write SAVE_DIR/logs/timing_*.csv too, for spreadsheets.")
+    timing_trace_steps: CountOrZero = Field(
+        0, description="Steps after the first five that go to a trace for ui.perfetto.dev; 0: none."
+    )
+    timing_budget_percent: Positive = Field(
+        1.0, description="Percent of a step that timing itself may cost; above it, fewer modules are timed."
+    )
     language: Literal["auto", "en", "zh"] = Field(
         "auto", description="Language of names in reports; auto: the terminal's."
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TextIO
 
-from rich.cells import set_cell_size
+from rich.cells import cell_len, set_cell_size
 
 from deblurkit.timing.records import UNACCOUNTED, StepTiming
 from deblurkit.timing.text_log import pad
@@ -47,8 +48,19 @@ class InPlaceConsole:
         """Draw the frame of ``timing`` in the place of the one before."""
         if not self._stream.isatty():
             return
-        lines = format_frame(timing)
+        columns = self._columns()
+        lines = [
+            line if cell_len(line) <= columns else set_cell_size(line, columns)
+            for line in format_frame(timing)
+        ]
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
         self._stream.write(up + "".join(f"\x1b[2K{line}\n" for line in lines) + "\x1b[J")
         self._stream.flush()
         self._drawn = len(lines)
+
+    def _columns(self) -> int:
+        """Return the terminal's width: a line that wrapped would be one more to go up."""
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or PANEL_COLUMNS
+        except (OSError, ValueError):
+            return PANEL_COLUMNS

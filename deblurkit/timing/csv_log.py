@@ -1,4 +1,4 @@
-"""A table for spreadsheets: ``step,name,milliseconds,exclusive_milliseconds``, a line per row of every step."""
+"""A table for spreadsheets: a line per step and row, with its time and what of that is its own."""
 
 from __future__ import annotations
 

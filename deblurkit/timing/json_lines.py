@@ -37,7 +37,6 @@ class JsonLinesLog:
         self._names: list[str] = []
         self._known: set[str] = set()
         self._own_clock = self._clock = clock
-        self._encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
         self._flush_interval = max(1, flush_interval)
         self._unflushed = 0
         head = {
@@ -57,8 +56,8 @@ class JsonLinesLog:
         """Append the row of one step."""
         self._announce(timing)
         values = [timing.milliseconds.get(name) for name in self._names]
-        rounded = [None if value is None else round(value, 4) for value in values]
-        self._write([timing.step, round(timing.unix_time, 3), round(timing.wall_ms, 4), *rounded])
+        cells = [",null" if value is None else f",{value:.4f}" for value in values]
+        self._file.write(f"[{timing.step},{timing.unix_time:.3f},{timing.wall_ms:.4f}{''.join(cells)}]\n")
         self._unflushed += 1
         if self._unflushed >= self._flush_interval:
             self._file.flush()
@@ -88,4 +87,4 @@ class JsonLinesLog:
         self._clock = clock
 
     def _write(self, row: object) -> None:
-        self._file.write(self._encode(row) + "\n")
+        self._file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")

@@ -130,7 +130,7 @@ def _no_labels(path: str) -> tuple[str, ...]:
 
 
 def _vrt_labels(language: Language) -> Callable[[str], tuple[str, ...]]:
-    """Return what gives a part of VRT its label, with the group before it at the top; () for other modules."""
+    """Return what gives a part of VRT its label, at the top after its group; () for other modules."""
     words = _WORDS[language]
     rules: list[tuple[str, Callable[[re.Match[str]], tuple[str, ...]]]] = [
         (r"stage(\d+)", lambda m: (words["vrt"], f"Stage{m[1]}")),

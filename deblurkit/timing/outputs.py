@@ -1,21 +1,20 @@
-"""The files of a timing log, opened and closed together; one that cannot be written ends them all, not the run."""
+"""The files of a timing log, opened and closed together; a disk that is full ends them, not the run."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from deblurkit.timing import text_log
 from deblurkit.timing.csv_log import CsvLog
 from deblurkit.timing.json_lines import JsonLinesLog
 from deblurkit.timing.overhead import OwnCost
 from deblurkit.timing.records import StepTiming
 from deblurkit.timing.statistics import Statistics
-from deblurkit.timing.trace import TraceLog
+from deblurkit.timing.text_log import TextLog, header
+from deblurkit.timing.trace import TraceLog, TraceSpan
 
 
 class StepOutput(Protocol):
@@ -56,21 +55,111 @@ class LogFiles:
         started_at = time.time() if self.started_at is None else self.started_at
         stem = _free_stem(self.folder, int(started_at), self.rank)
         own = f"{stem}.rank{self.rank}"
-        about = {
-            "rank": self.rank,
-            "world_size": self.world_size,
-            "clock": self.clock,
-            "samples_per_step": self.samples_per_step,
-            "started_at": started_at,
-        }
-        flush = {"flush_interval": self.flush_interval}
         outputs = Outputs()
-        outputs.lines = JsonLinesLog(self.folder / f"{own}.jsonl", **about, **flush)  # type: ignore[arg-type]
+        outputs.lines = JsonLinesLog(
+            self.folder / f"{own}.jsonl",
+            rank=self.rank,
+            world_size=self.world_size,
+            clock=self.clock,
+            samples_per_step=self.samples_per_step,
+            started_at=started_at,
+            flush_interval=self.flush_interval,
+        )
         if self.rank == 0:
-            head = text_log.header(**about)  # type: ignore[arg-type]
-            outputs.text = text_log.TextLog(self.folder / f"{stem}.log", head=head, **flush)
+            outputs.text = self._text_log(self.folder / f"{stem}.log", started_at)
         if self.csv:
-            outputs.csv = CsvLog(self.folder / f"{own}.csv", **flush)
+            outputs.csv = CsvLog(self.folder / f"{own}.csv", flush_interval=self.flush_interval)
         if self.trace:
             outputs.trace = TraceLog(self.folder / f"{own}.trace.json", rank=self.rank, clock=self.clock)
         return outputs
+
+    def _text_log(self, path: Path, started_at: float) -> TextLog:
+        head = header(
+            rank=self.rank,
+            world_size=self.world_size,
+            clock=self.clock,
+            samples_per_step=self.samples_per_step,
+            started_at=started_at,
+        )
+        return TextLog(path, head=head, flush_interval=self.flush_interval)
+
+
+class Outputs:
+    """The files of a log that there are; steps go to all of them.
+
+    Attributes:
+        text, lines, csv, trace: None where there is none, or none any more.
+        others: of the program's own.
+        warn: told once where a file cannot be written.
+    """
+
+    def __init__(self) -> None:
+        self.text: TextLog | None = None
+        self.lines: JsonLinesLog | None = None
+        self.csv: CsvLog | None = None
+        self.trace: TraceLog | None = None
+        self.others: list[StepOutput] = []
+        self.warn: Callable[[str], None] = lambda text: None
+
+    def write_step(self, timing: StepTiming, statistics: Mapping[str, Statistics]) -> None:
+        """Append one step to every file, and hand it to the others."""
+        try:
+            if self.text is not None:
+                self.text.write_step(timing, {name: row.mean for name, row in statistics.items()})
+            if self.lines is not None:
+                self.lines.write_step(timing)
+            if self.csv is not None:
+                self.csv.write_step(timing)
+        except OSError as error:
+            self._end_files(error)
+        for other in self.others:
+            other.write_step(timing)
+
+    def write_trace(self, step: int, spans: Iterable[TraceSpan], *, start_us: float, end_us: float) -> None:
+        """Append the spans of one step to the trace, if there is one."""
+        try:
+            if self.trace is not None:
+                self.trace.write_step(step, spans, start_us=start_us, end_us=end_us)
+        except OSError as error:
+            self._end_files(error)
+
+    def end_trace(self) -> None:
+        """Close the trace: what is in it is all that was asked for."""
+        try:
+            if self.trace is not None:
+                self.trace.close()
+        except OSError as error:
+            self._end_files(error)
+
+    def close(self, *, summary: str, cost: OwnCost) -> None:
+        """Write the summary and what timing has cost, and close everything; closing twice does no harm."""
+        try:
+            if self.text is not None:
+                self.text.close(summary)
+            if self.lines is not None:
+                self.lines.close(cost.as_dict())
+            if self.csv is not None:
+                self.csv.close()
+            if self.trace is not None:
+                self.trace.close()
+        except OSError as error:
+            self._end_files(error)
+        for other in self.others:
+            other.close()
+
+    def _end_files(self, error: OSError) -> None:
+        """Go on without the files, as they cannot be written (a full disk): a log must not end a run."""
+        for log in (self.text, self.lines, self.csv, self.trace):
+            if log is not None:
+                log.abandon()
+        self.text = self.lines = self.csv = self.trace = None
+        self.warn(f"the timing log ends here: {error.strerror}")
+
+
+def _free_stem(folder: Path, seconds: int, rank: int) -> str:
+    """Return ``timing_{seconds}``, counted up past the files of this rank's run of the same second."""
+    while any(folder.glob(f"timing_{seconds}.rank{rank}.*")) or (
+        rank == 0 and (folder / f"timing_{seconds}.log").exists()
+    ):
+        seconds += 1
+    return f"timing_{seconds}"

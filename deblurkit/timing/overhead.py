@@ -57,12 +57,18 @@ class Overhead:
     Args:
         budget_percent: of the wall time, over the last `WINDOW` steps (at least 10); None for no budget.
         on_over_budget: called once, with the percentage.
+
+    Attributes:
+        is_over: whether the budget has been passed at some time.
+        marks_dropped, steps_on_host_clock: as in `OwnCost`, counted by whoever drops and reports them.
     """
 
     def __init__(
         self, *, budget_percent: float | None = None, on_over_budget: Callable[[float], None] | None = None
     ) -> None:
         self.is_over = False
+        self.marks_dropped = self.steps_on_host_clock = 0
+        self._elsewhere = 0.0
         self._budget = budget_percent
         self._tell = on_over_budget
         self._recent: deque[tuple[float, float]] = deque(maxlen=WINDOW)
@@ -70,8 +76,14 @@ class Overhead:
         self._own = self._wall = 0.0
         self._steps = 0
 
+    def add(self, microseconds: float) -> None:
+        """Count a cost to the current step that `add_step` is not told of."""
+        self._elsewhere += microseconds
+
     def add_step(self, own_us: float, wall_us: float) -> None:
         """Take the cost and the wall time of one step in, on the host's clock."""
+        own_us += self._elsewhere
+        self._elsewhere = 0.0
         if len(self._recent) == WINDOW:
             own, wall = self._recent[0]
             self._recent_own -= own
@@ -85,11 +97,11 @@ class Overhead:
         if self._budget is not None and not self.is_over and len(self._recent) >= _FEWEST_STEPS:
             self._check(self._budget)
 
-    def report(self, *, marks_dropped: int, steps_on_host_clock: int) -> OwnCost:
+    def report(self) -> OwnCost:
         """Return what timing has cost so far."""
         share = self._own / self._wall if self._wall > 0 else 0.0
         per_step = self._own / self._steps if self._steps else 0.0
-        return OwnCost(per_step, 100 * share, marks_dropped, steps_on_host_clock)
+        return OwnCost(per_step, 100 * share, self.marks_dropped, self.steps_on_host_clock)
 
     def _check(self, budget: float) -> None:
         percent = 100 * self._recent_own / self._recent_wall if self._recent_wall > 0 else 0.0

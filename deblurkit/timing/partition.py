@@ -1,4 +1,4 @@
-"""Each millisecond of a step in one place: time of a row's own, and rows that were logged beside their parent."""
+"""Each millisecond in one place: the time of a row's own, and rows that were logged beside their parent."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def name_key(name: str) -> str:
 def known_contents(
     names: Sequence[str], containers: frozenset[str], contents: frozenset[str]
 ) -> tuple[str, tuple[str, ...]] | None:
-    """Return the first of ``names`` that is a container and those that belong into it; None if there are none."""
+    """Return the first of ``names`` that is a container, and its contents; None without either."""
     parent = next((name for name in names if name_key(name) in containers), None)
     children = tuple(name for name in names if name_key(name) in contents and name != parent)
     return (parent, children) if parent is not None and children else None

@@ -51,10 +51,14 @@ TABLE: tuple[Peaks, ...] = (
         {"fp32": 19.5, "tf32": 156.0, "fp16": 312.0, "bf16": 312.0},
         "NVIDIA A100 Tensor Core GPU data sheet",
     ),
-    Peaks("A40", r"\bA40\b", {"fp32": 37.4, "tf32": 74.8, "fp16": 149.7, "bf16": 149.7}, "NVIDIA A40 data sheet"),
+    Peaks(
+        "A40", r"\bA40\b", {"fp32": 37.4, "tf32": 74.8, "fp16": 149.7, "bf16": 149.7}, "NVIDIA A40 data sheet"
+    ),
     Peaks("RTX A6000", r"RTX A6000", {"fp32": 38.7, "tf32": 77.4, "fp16": 154.8, "bf16": 154.8}, _AMPERE),
     Peaks("RTX 3090", r"RTX 3090(?! Ti)", {"fp32": 35.6, "tf32": 35.6, "fp16": 71.0, "bf16": 71.0}, _AMPERE),
-    Peaks("RTX 4090", r"RTX 4090(?! D| Lap)", {"fp32": 82.6, "tf32": 82.6, "fp16": 165.2, "bf16": 165.2}, _ADA),
+    Peaks(
+        "RTX 4090", r"RTX 4090(?! D| Lap)", {"fp32": 82.6, "tf32": 82.6, "fp16": 165.2, "bf16": 165.2}, _ADA
+    ),
     Peaks(
         "RTX 6000 Ada",
         r"RTX 6000 Ada",

@@ -45,10 +45,10 @@ class StepTiming:
     milliseconds: Mapping[str, float]
     clock: str | None = None
 
-    @property
+    @functools.cached_property
     def accounted_ms(self) -> float:
         """The sum of the top-level rows."""
-        return sum(ms for name, ms in self.milliseconds.items() if "/" not in name)
+        return sum([ms for name, ms in self.milliseconds.items() if "/" not in name])
 
     @property
     def total_ms(self) -> float:
@@ -79,7 +79,7 @@ def with_parents(milliseconds: Mapping[str, float]) -> dict[str, float]:
 
 @functools.lru_cache(maxsize=64)  # the same names come step after step
 def children_of(names: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
-    """Return the names that lie directly inside each, in the order given; those of the top level under ``""``."""
+    """Return the names that lie directly inside each, in their order; those of the top level under ``""``."""
     children: dict[str, list[str]] = {}
     for name in names:
         children.setdefault(name.rpartition("/")[0], []).append(name)

@@ -27,7 +27,7 @@ class _Place:
 
     def __init__(self, name: str, parent: _Place | None, noted: list[Noted]) -> None:
         self.name = name
-        self.path = f"{parent.path}/{name}" if parent is not None and parent.path else name
+        self.path: str = f"{parent.path}/{name}" if parent is not None and parent.path else name
         self.parent = parent
         self.children: dict[str, _Place] = {}
         self.noted = noted
@@ -61,9 +61,9 @@ class Recorder:
     def __init__(self, mark: Callable[[], Mark], on_full: Callable[[], None] = lambda: None) -> None:
         self.mark = mark
         self.on_full = on_full
+        self._sources: list[tuple[weakref.ref[_Here], int, list[Noted]]] = []
         self.threads = _Threads(self._begin)
         self.lost = 0  # scopes that were left in another order than they were entered, or in another thread
-        self._sources: list[tuple[weakref.ref[_Here], int, list[Noted]]] = []
 
     def take(self) -> list[tuple[int, list[Noted]]]:
         """Return (thread, what it noted since the last time); one caller at a time.

@@ -31,13 +31,13 @@ class Statistics:
 
     def add(self, milliseconds: float) -> None:
         """Take one more step's value in."""
-        self.count += 1
+        self.count = count = self.count + 1
         self.total += milliseconds
         if milliseconds < self.least:
             self.least = milliseconds
         if milliseconds > self.most:
             self.most = milliseconds
-        if self.count <= MOST_VALUES:
+        if count <= MOST_VALUES:
             self._values.append(milliseconds)
         else:
             self._replace_one(milliseconds)

@@ -1,4 +1,4 @@
-"""The closing table for people: every row's count, mean, own time, share and quantiles, in aligned columns."""
+"""The closing table for people: count, mean, own time, share and quantiles of every row, aligned."""
 
 from __future__ import annotations
 

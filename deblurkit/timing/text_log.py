@@ -36,16 +36,32 @@ def header(*, rank: int, world_size: int, clock: str, samples_per_step: int | No
 def format_step(timing: StepTiming, averages: Mapping[str, float]) -> str:
     """Return the block of one step: rows longest first, children indented, shares of a total that adds up."""
     rows = dict(timing.milliseconds)
-    unaccounted, total = timing.unaccounted_ms, timing.total_ms
-    if unaccounted > 0:
-        rows[UNACCOUNTED] = unaccounted
-    lines = [RULE, f"Step {timing.step}", RULE]
+    total = timing.total_ms
+    if timing.unaccounted_ms > 0:
+        rows[UNACCOUNTED] = timing.unaccounted_ms
+    order = tuple(walk(rows))
+    figures: list[float] = []
+    for name, depth in order:
+        milliseconds = rows[name]
+        average = averages.get(name, milliseconds)
+        if depth or total <= 0:
+            figures += (milliseconds, average)
+        else:
+            figures += (milliseconds, 100 * milliseconds / total, average)
+    head = f"{RULE}\nStep {timing.step}\n{RULE}\n"
     if timing.clock is not None:
-        lines.insert(0, f"# step {timing.step} on the {timing.clock} clock")
-    for name, depth in walk(rows):
-        lines.append(_step_row(name, depth, rows[name], total, averages.get(name, rows[name])))
-    lines.append(f"{pad('Total', NAME_COLUMNS, '-')}: {total:8.2f}ms")
-    return "\n".join(lines) + "\n"
+        head = f"# step {timing.step} on the {timing.clock} clock\n{head}"
+    return head + _block(order, total > 0) % (*figures, total)
+
+
+@functools.lru_cache(maxsize=64)  # the same rows come step after step, mostly in the same order
+def _block(order: tuple[tuple[str, int], ...], has_shares: bool) -> str:
+    """Return the rows of a step with places for its figures."""
+    lines = []
+    for name, depth in order:
+        share = " (%5.1f%%)" if has_shares and not depth else ""
+        lines.append(_label(name, depth).replace("%", "%%") + f": %8.2fms{share} [avg: %8.2fms]")
+    return "\n".join([*lines, f"{pad('Total', NAME_COLUMNS, '-')}: %8.2fms"]) + "\n"
 
 
 def format_summary(num_steps: int, statistics: Mapping[str, Statistics]) -> str:
@@ -94,6 +110,9 @@ class TextLog:
 def walk(rows: Mapping[str, float]) -> Iterator[tuple[str, int]]:
     """Yield (name, depth): top-level rows longest first, each followed by its children likewise."""
     children = children_of(tuple(rows))
+    if len(children) == 1:
+        yield from [(name, 0) for name in sorted(rows, key=rows.__getitem__, reverse=True)]
+        return
 
     def shortest_first(names: tuple[str, ...]) -> list[str]:
         return sorted(names, key=rows.__getitem__, reverse=True)[::-1]
@@ -112,8 +131,3 @@ def _label(name: str, depth: int) -> str:
         return pad(name, NAME_COLUMNS)
     indent = "  " * depth + "- "
     return indent + pad(name.rpartition("/")[2], NAME_COLUMNS - 2 - 2 * depth)
-
-
-def _step_row(name: str, depth: int, milliseconds: float, total: float, average: float) -> str:
-    share = f" ({100 * milliseconds / total:5.1f}%)" if depth == 0 and total > 0 else ""
-    return f"{_label(name, depth)}: {milliseconds:8.2f}ms{share} [avg: {average:8.2f}ms]"

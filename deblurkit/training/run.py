@@ -75,9 +75,9 @@ def train(
         observer.warning(text)
     check_writable(folder / "config.yaml")  # before the data are opened or drawn
     parts = assemble(config, message=observer.message, warn=observer.warning, from_pretrained=state is None)
-    for text in without_effect(config, device=parts.device, total_steps=parts.total_steps):
-        observer.warning(text)
     with contextlib.closing(parts):
+        for text in without_effect(config, device=parts.device, total_steps=parts.total_steps):
+            observer.warning(text)
         run = _Run(parts, observer, picture)
         if state is not None:
             run.restore(state)

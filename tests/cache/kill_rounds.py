@@ -2,10 +2,10 @@
 
 Usage: python tests/cache/kill_rounds.py ROOT ROUNDS SEED
 
-A main process joins a cache in ROOT and forks workers that read through it and compare every array with what
-it has to be. In every round one of them is killed, while it waits, makes, writes, or reads. Then every other one
-has to go on, the budget to hold in the index and on the disk, and a new worker takes the place. Prints what has
-happened; ends with an AssertionError where something is wrong.
+A main process joins a cache in ROOT and forks workers that read through it and compare every array with
+what it has to be. In every round one of them is killed, while it waits, makes, writes, or reads. Then every
+other one has to go on, the budget to hold in the index and on the disk, and a new worker takes the place.
+Prints what has happened; ends with an AssertionError where something is wrong.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def content(key):
 def work(cache, number, progress, stop, seed):
     """Read until told to stop; the exit code says whether all arrays were right."""
     rng = random.Random(seed)
-    while not stop.is_set():
+    while not stop.value:
         key = min(int(rng.expovariate(0.08)), NUM_KEYS - 1)
         if rng.random() < 0.5:
             found = cache.get_or_make(str(key), functools.partial(content, key))
@@ -90,10 +90,12 @@ def main(root, rounds, seed):
     context = multiprocessing.get_context("fork")
     cache = NodeCache.join("kills", max_bytes=MAX_BYTES, root=root)
     progress = context.RawArray("L", NUM_WORKERS)
-    stop = context.Event()
+    stop = context.RawValue("b", 0)  # an Event has a lock, which a killed worker may hold for ever
 
     def start(number):
-        process = context.Process(target=work, args=(cache, number, progress, stop, rng.random()))
+        process = context.Process(
+            target=work, args=(cache, number, progress, stop, rng.random()), daemon=True
+        )
         process.start()
         return process
 
@@ -114,7 +116,7 @@ def main(root, rounds, seed):
         assert workers[victim].exitcode == -signal.SIGKILL, workers[victim].exitcode
         check_budget(cache)
         workers[victim] = start(victim)
-    stop.set()
+    stop.value = 1
     for worker in workers:
         worker.join(DEADLOCK_SECONDS)
         assert worker.exitcode == 0, worker.exitcode

@@ -12,6 +12,7 @@ COMMON = """
 import os, pickle, signal, sys, threading
 from pathlib import Path
 import numpy as np
+import numpy.random  # now: its first use in a thread would hold the import lock over a fork
 from deblurkit.cache import entries
 from deblurkit.cache.node_cache import NodeCache
 
@@ -48,7 +49,7 @@ def run(start, tmp_path):
 
     def run_to_end(code, *arguments):
         process = start(COMMON + code, tmp_path, *arguments)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (0, "")
         return output.strip()
 
@@ -131,8 +132,10 @@ works = [lambda: cache.get_or_make("0", killed), while_writing, while_evicting]
 def after_unlink():
     unlink = Path.unlink
     def last(path, **options):
+        was_there = path.exists()
         unlink(path, **options)
-        killed()
+        if was_there:
+            killed()
     Path.unlink = last
     cache.put("2", content(2, 1 << 20))
 works.append(after_unlink)
@@ -153,8 +156,10 @@ def test_remains_of_a_killed_main_process_go_at_the_next_join_and_its_orphans_fi
     run("""
 living = NodeCache.join("living", max_bytes=1 << 20, root=root)
 living.put("0", content(0))
-to_orphan, from_orphan = os.pipe(), os.pipe()
+to_orphan, from_orphan, ready = os.pipe(), os.pipe(), os.pipe()
 def orphan():
+    assert is_right(cache, 0)
+    os.write(ready[1], b"x")
     os.read(to_orphan[0], 1)
     result = [cache.get("0") is None, not cache.put("1", content(1)), fresh.get("0") is None,
               not fresh.put("1", content(1)),
@@ -165,7 +170,8 @@ def main():
     cache = NodeCache.join("killed", max_bytes=1 << 20, root=root)
     fresh = pickle.loads(pickle.dumps(cache))
     cache.put("0", content(0))
-    forked(lambda: cache.get("0") is not None and orphan())
+    forked(orphan)
+    os.read(ready[0], 1)
     os.kill(os.getpid(), signal.SIGKILL)
 assert status(forked(main)) == -signal.SIGKILL
 assert len(os.listdir(root)) == 2

@@ -16,6 +16,10 @@ OPTIONS = {
     "evaluate": {"--data", "--split", "--device", "--ablate-spikes", "--picture", "--json"},
     "analyze-log": {"--warmup", "--json"},
     "check-data": {"--layout", "--spikes", "--blur-variant", "--quick", "--json"},
+    "profile-step": {
+        *("--preset", "--config", "--set", "--steps", "--warmup", "--depth", "--modules", "--data"),
+        *("--json", "--trace", "--html", "--torch-profiler", "--verbose"),
+    },
     "config show": {"--preset", "--config", "--set", "--json"},
     "config validate": {"--json"},
     "config schema": {"--output"},

@@ -57,3 +57,11 @@ def test_nothing_is_written_where_there_is_no_terminal():
     stream = io.StringIO()
     InPlaceConsole(stream).show(SAMPLE)
     assert stream.getvalue() == ""
+
+
+def test_on_a_narrow_terminal_lines_are_cut_so_that_none_wraps(monkeypatch):
+    monkeypatch.setattr(InPlaceConsole, "_columns", lambda self: 30)
+    terminal = Terminal()
+    InPlaceConsole(terminal).show(SAMPLE)
+    lines = terminal.getvalue().replace("\x1b[2K", "").replace("\x1b[J", "").splitlines()
+    assert {cell_len(line) for line in lines} == {30}

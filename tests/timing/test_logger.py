@@ -90,6 +90,24 @@ def test_times_of_one_name_add_up_within_a_step_and_end_with_it(tmp_path):
     assert [row.get("data") for row in rows(log)] == [5.0, None]
 
 
+def test_a_time_that_is_no_number_is_missing_and_the_file_stays_valid(tmp_path):
+    log = quiet(tmp_path, clock=FakeClock())
+    log.log("broken", float("nan"))
+    log.log("endless", float("inf"))
+    log.log("data", 1.0)
+    log.step()
+    log.close()
+    assert rows(log)[0].keys() == {"step", "wall", "data"}
+
+
+def test_what_is_taken_from_a_row_leaves_nothing_below_zero(tmp_path):
+    log = quiet(tmp_path, clock=FakeClock())
+    log.log_spans([Span("a", 0.0, 0.001), Span("a", 0.0, 0.0011, weight=-1)])
+    log.step()
+    log.close()
+    assert rows(log)[0]["a"] == 0.0
+
+
 def test_nested_scopes_make_paths_and_inclusive_times(tmp_path):
     clock = FakeClock()
     log = quiet(tmp_path, clock=clock)
@@ -176,6 +194,18 @@ def test_time_before_restart_is_no_part_of_the_step(tmp_path):
     assert log.latest.step == 11
 
 
+def test_times_from_before_restart_are_no_rows_of_the_step(tmp_path):
+    clock = FakeClock()
+    log = quiet(tmp_path, clock=clock)
+    with log.scope("forward"):
+        clock.now += 9.0  # in a validation
+    log.log("data", 5.0)
+    log.restart()
+    log.step()
+    log.close()
+    assert rows(log)[0].keys() == {"step", "wall"}
+
+
 def test_without_files_nothing_is_made(tmp_path):
     log = TimingLogger(tmp_path / "logs", enable_console=False, enable_file=False)
     log.step()
@@ -218,6 +248,7 @@ def test_a_resumed_run_shows_the_same_steps_as_one_that_was_not(tmp_path):
 def test_marks_are_given_back_once_and_never_while_the_next_step_needs_them(tmp_path):
     clock = FakeClock()
     log = quiet(tmp_path, clock=clock)
+    clock.released.clear()  # those of the calibration
     marks = [0.0, 0.001, 0.002]
     log._step_start = marks[0]
     log.log_spans([Span("a", marks[0], marks[1]), Span("b", marks[1], marks[2])])
@@ -233,7 +264,7 @@ def test_a_full_disk_ends_the_log_and_not_the_run(tmp_path):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    log._text.write_step = full
+    log._outputs.text.write_step = full
     with pytest.warns(RuntimeWarning, match="the timing log ends here: No space left"):
         log.step()
     log.step()

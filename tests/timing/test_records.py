@@ -1,6 +1,6 @@
 import pytest
 
-from deblurkit.timing.records import Statistics, StepTiming, clean_name, with_parents
+from deblurkit.timing.records import StepTiming, clean_name, with_parents
 
 
 def test_what_no_row_covers_is_unaccounted():
@@ -38,10 +38,3 @@ def test_a_parent_that_was_logged_keeps_its_own_time():
 )
 def test_names_become_paths_of_one_line(raw, clean):
     assert clean_name(raw) == clean
-
-
-def test_statistics_are_those_of_the_values():
-    row = Statistics()
-    for value in (3.0, 1.0, 8.0):
-        row.add(value)
-    assert (row.count, row.mean, row.least, row.most) == (3, 4.0, 1.0, 8.0)

@@ -2,7 +2,8 @@
 
 from rich.cells import cell_len
 
-from deblurkit.timing.records import Statistics, StepTiming
+from deblurkit.timing.records import StepTiming
+from deblurkit.timing.statistics import Statistics
 from deblurkit.timing.text_log import TextLog, format_step, format_summary, header
 
 SAMPLE = StepTiming(
@@ -43,6 +44,16 @@ def test_top_level_rows_and_unaccounted_add_up_to_the_total():
     lines = format_step(StepTiming(7, 0.0, 100.0, {"forward": 60.0, "data": 15.0}), {}).splitlines()
     assert lines[4] == "unaccounted" + " " * 29 + ":    25.00ms ( 25.0%) [avg:    25.00ms]"
     assert lines[-1].endswith(":   100.00ms")
+
+
+def test_a_percent_sign_in_a_name_stays(tmp_path):
+    lines = format_step(StepTiming(1, 0.0, 2.0, {"50 %d%%": 2.0}), {}).splitlines()
+    assert lines[3].startswith("50 %d%% ")
+
+
+def test_a_step_on_another_clock_than_the_log_s_says_so():
+    block = format_step(StepTiming(7, 0.0, 2.0, {}, clock="host"), {})
+    assert block.startswith("# step 7 on the host clock\n====")
 
 
 def test_the_summary_reads_as_in_the_seed():

@@ -6,6 +6,7 @@ and bytes instead of seconds. The same arithmetic then gives each module its par
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -33,15 +34,15 @@ class WorkClock:
         self._moments = 0
         self._bytes = _Traffic()
         self._flops = FlopCounterMode(display=False, custom_mapping=_formulas())
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> WorkClock:
-        self._bytes.__enter__()
-        self._flops.__enter__()
+        self._open.enter_context(self._bytes)
+        self._open.enter_context(self._flops)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._flops.__exit__(*error)
-        self._bytes.__exit__(*error)
+        self._open.close()
 
     def mark(self) -> Position:
         """Return (which mark this is, operations, bytes) since the context began."""
@@ -63,7 +64,7 @@ class _Traffic(TorchDispatchMode):
     """Adds up the bytes that operators read and write, as if nothing stayed in a cache; views move none."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.moved = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -106,15 +107,15 @@ class MemoryClock:
     def __init__(self, device: torch.device, kept: Iterable[Tensor]) -> None:
         self._device = device
         self._live = None if device.type == "cuda" else LiveTensors(kept)
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> MemoryClock:
         if self._live is not None:
-            self._live.__enter__()
+            self._open.enter_context(self._live)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self._live is not None:
-            self._live.__exit__(*error)
+        self._open.close()
 
     def mark(self) -> Reading:
         """Return the most memory held since the last mark, and begin anew."""
@@ -139,7 +140,7 @@ class LiveTensors(TorchDispatchMode):
     """Adds up the storages that are alive, those that were there before and those that operators make."""
 
     def __init__(self, kept: Iterable[Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._seen: set[int] = set()
         self.held = self._peak = 0
         for tensor in kept:

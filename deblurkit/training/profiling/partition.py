@@ -1,7 +1,8 @@
 """From intervals that lie inside and across one another to pieces that follow one another.
 
-Every moment of a step belongs to one row: of those whose interval is open, the one that began last. So times
-add up, also where the graph branches and a module's backward pass stays open while others run.
+Every moment of a step belongs to one row: of those whose interval is open, the one that began last, and never
+a row before one inside it. So times add up, also where the graph branches and a module's backward pass stays
+open while others run.
 """
 
 from __future__ import annotations
@@ -71,28 +72,41 @@ def pieces(intervals: Iterable[Interval], names: Names | None = None) -> list[Pi
     """Return the stretches of a step in order; together they cover all that the intervals do."""
     known = Names() if names is None else names
     shown = [(interval, known.owner(interval.name)) for interval in intervals]
-    spans = sorted(
-        ((interval, owner) for interval, owner in shown if owner and interval.begin < interval.end),
-        key=lambda span: (span[0].begin, tuple(-value for value in span[0].end)),
-    )
-    moments: list[tuple[Position, bool, int]] = []
-    for number, (interval, _) in enumerate(spans):
-        moments += [(interval.begin, True, number), (interval.end, False, number)]
-    found_until: Position = ()
-    moments.sort()  # what ends comes before what begins at the same moment
+    spans = [(each, owner) for each, owner in shown if owner is not None and each.begin < each.end]
+    spans.sort(key=lambda span: (span[0].begin, tuple(-value for value in span[0].end)))
+    owners = [owner for _, owner in spans]
+    moments = sorted(
+        moment
+        for number, (each, _) in enumerate(spans)
+        for moment in ((each.begin, True, number), (each.end, False, number))
+    )  # what ends comes before what begins at the same moment
     found: list[Piece] = []
     open_ones: list[int] = []
+    until: Position = ()
     for position, begins, number in moments:
-        if open_ones and position > found_until:
-            owner = spans[open_ones[-1]][1]
-            assert owner is not None
-            _extend(found, Piece(*owner, found_until, position))
-        found_until = position
+        if open_ones and position > until:
+            _extend(found, Piece(*owners[open_ones[-1]], until, position))
+        until = position
         if begins:
-            open_ones.append(number)
+            _open(open_ones, number, owners)
         else:
             open_ones.remove(number)
     return found
+
+
+def _open(open_ones: list[int], number: int, owners: Sequence[tuple[str, str, str]]) -> None:
+    """Put an interval on top of the open ones, but below those of rows inside its own.
+
+    The output of a module can be that of the last module in it: then the gradient meets the inner one first.
+    """
+    phase, row, kind = owners[number]
+    at = next((at for at, other in enumerate(open_ones) if _is_inside(owners[other], phase, row, kind)), None)
+    open_ones.insert(len(open_ones) if at is None else at, number)
+
+
+def _is_inside(owner: tuple[str, str, str], phase: str, row: str, kind: str) -> bool:
+    is_below = bool(row) and owner[1].startswith(f"{row}/")
+    return is_below and owner[0] == phase and bool(owner[2]) == bool(kind)
 
 
 def _extend(found: list[Piece], piece: Piece) -> None:

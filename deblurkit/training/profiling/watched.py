@@ -1,4 +1,4 @@
-"""Which modules of a network a profile watches: those with rows, and those that are made again inside them."""
+"""Which modules of a network a profile watches: those with rows, and what is made again inside them."""
 
 from __future__ import annotations
 

@@ -14,8 +14,7 @@ from torch.optim import Optimizer
 
 from deblurkit.config.schema import Config
 from deblurkit.data.raw import Clip
-from deblurkit.errors import DeblurkitError
-from deblurkit.models.registry import build_model, smallest_clip
+from deblurkit.models.registry import build_model
 from deblurkit.timing.clock import Clock
 from deblurkit.timing.module_times import ModuleTimes
 from deblurkit.training.allocator import keep_freed_memory
@@ -143,19 +142,9 @@ def _on_random_clips(config: Config, *, warn: Tell) -> Workplace:
 
 
 def random_clips(config: Config, device: torch.device) -> Clip:
-    """Return a batch of noise of the configured size on ``device``, spikes at half of the frames' resolution.
-
-    Raises:
-        DeblurkitError: if the network cannot restore clips of this size.
-    """
+    """Return a batch of noise of the configured size on ``device``; spikes have half of the frames' size."""
     data, batch = config.data, config.train.batch_size
     _, side = data.crops_by_epoch[0]
-    least = smallest_clip(config.model)
-    if data.clip_len < least[0] or side < max(least[1:]):
-        raise DeblurkitError(
-            f"DATA.CLIP_LEN {data.clip_len} and a crop of {side} px: the network needs {least[0]} frames of"
-            f" {least[1]} x {least[2]} px; raise them, or take a smaller MODEL.WINDOW_SIZE"
-        )
     generator = torch.Generator().manual_seed(config.seed)
     frames = (batch, data.clip_len, 3, side, side)
     voxels = (batch, data.clip_len, data.num_voxel_bins, side // 2, side // 2)

@@ -1,0 +1,63 @@
+"""Operations, bytes and live memory against numbers that follow from the shapes alone."""
+
+import torch
+from torch import nn
+
+from deblurkit.training.profiling.counters import BYTES, FLOPS, LiveTensors, MemoryClock, WorkClock
+
+MIB = 2**20
+
+
+def test_a_linear_layer_is_two_operations_for_each_weight_and_row():
+    layer = nn.Linear(32, 8, bias=False)
+    x = torch.rand(5, 32, requires_grad=True)
+    with WorkClock() as clock:
+        start = clock.mark()
+        y = layer(x)
+        forward = clock.mark()
+        y.sum().backward()
+        end = clock.mark()
+    product = 2 * 5 * 32 * 8
+    assert clock.elapsed(start, forward) == product
+    assert end[FLOPS] - forward[FLOPS] == 2 * product  # gradients of the input and of the weights
+
+
+def test_a_convolution_is_counted_by_its_taps():
+    layer = nn.Conv2d(3, 6, 3, padding=1)
+    with WorkClock() as clock, torch.no_grad():
+        start = clock.mark()
+        layer(torch.rand(2, 3, 10, 10))
+        assert clock.elapsed(start, clock.mark()) == 2 * (2 * 10 * 10) * 6 * 3 * 9
+
+
+def test_an_addition_reads_two_tensors_and_writes_one_and_a_view_moves_none():
+    a, b = torch.ones(1000), torch.ones(1000)
+    with WorkClock() as clock:
+        start = clock.mark()
+        (a + b).view(10, 100).t()
+        torch.empty(500)
+        assert clock.mark()[BYTES] - start[BYTES] == 3 * 4000
+        torch.ones(1).expand(1000).clone()
+    assert clock.mark()[BYTES] - start[BYTES] == 3 * 4000 + 4 + (4 + 4000)
+
+
+def test_live_tensors_are_those_that_were_kept_and_those_that_are_alive():
+    kept = torch.zeros(MIB // 4)
+    with LiveTensors([kept, kept.view(-1)]) as live:
+        made = kept + 1
+        assert live.held == 2 * MIB
+        del made
+        kept.add_(1)
+        kept.t()
+        assert live.held == MIB
+    assert live.take_peak() == 2 * MIB and live.take_peak() == MIB
+
+
+def test_each_mark_gives_the_peak_since_the_mark_before():
+    with MemoryClock(torch.device("cpu"), []) as clock:
+        clock.mark()
+        held = torch.zeros(MIB // 4)
+        (held + held).sum().item()
+        first = clock.mark()
+        second = clock.mark()
+    assert 2 * MIB <= first.peak_bytes < 2 * MIB + 100 and MIB <= second.peak_bytes < MIB + 100

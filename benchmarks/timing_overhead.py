@@ -1,5 +1,7 @@
 """What timing costs a step, beside other ways to time one: ratios of runs that take turns, medians.
 
+Steps are measured in CPU time of the process, which other processes disturb less; ``--wall`` for wall time.
+
 A step of 5 ms with five phases (a busy loop that counts, so that stolen time shows); a training step of VRT
 with every block timed forward and backward; nanoseconds of a scope and of `log_timing` that goes nowhere.
 
@@ -27,6 +29,7 @@ from deblurkit.timing.module_times import ModuleTimes
 
 PHASES = ("data", "transfer", "forward", "backward", "optimizer")
 Step = Callable[[], None]
+Clock = Callable[[], float]
 Way = Callable[[], contextlib.AbstractContextManager[Step]]
 
 
@@ -35,10 +38,11 @@ def main() -> None:
     if options.threads:
         results: dict[str, Any] = {"threads": count_threads(options.threads)}
     else:
+        clock = time.perf_counter if options.wall else time.process_time
         parts: dict[str, Callable[[], Any]] = {
             "primitives": primitives,
-            "phases": lambda: phases(options.rounds),
-            "modules": lambda: modules(5 if options.full else options.rounds, full=options.full),
+            "phases": lambda: phases(options.rounds, clock),
+            "modules": lambda: modules(5 if options.full else options.rounds, clock, full=options.full),
         }
         results = {name: part() for name, part in parts.items() if options.only in (None, name)}
     print(json.dumps(results, indent=2) if options.json else as_markdown(results))
@@ -75,7 +79,7 @@ def _ns(statement: str, function: Callable[..., object]) -> float:
     )
 
 
-def phases(rounds: int, steps: int = 50) -> list[dict[str, Any]]:
+def phases(rounds: int, clock: Clock, steps: int = 50) -> list[dict[str, Any]]:
     """Return what timing five phases adds to a step of about 5 ms; 50 steps are one flush of the files."""
     turns = int(100_000 / min(timeit.repeat("for _ in range(100_000): pass", number=1, repeat=9)) / 1000)
 
@@ -89,7 +93,7 @@ def phases(rounds: int, steps: int = 50) -> list[dict[str, Any]]:
         "perf_counter into a dict": lambda: _with_phases(work, _dict_profiler()),
         "torch.profiler": lambda: _by_torch_profiler(work),
     }
-    return _compare(ways, rounds=rounds, steps=steps)
+    return _compare(ways, clock, rounds=rounds, steps=steps)
 
 
 @contextlib.contextmanager
@@ -146,7 +150,7 @@ def _by_torch_profiler(work: Step) -> Iterator[Step]:
         yield step
 
 
-def modules(rounds: int, *, full: bool) -> list[dict[str, Any]]:
+def modules(rounds: int, clock: Clock, *, full: bool) -> list[dict[str, Any]]:
     """Return what timing every block of VRT, forward and backward, adds to a training step on this CPU."""
     import torch
     from vrt_step import GOPRO
@@ -172,7 +176,7 @@ def modules(rounds: int, *, full: bool) -> list[dict[str, Any]]:
         "forward and full-backward hooks": lambda: _full_backward_hooks(blocks, work),
         "torch.profiler": lambda: _whole_profiler(work),
     }
-    return _compare(ways, rounds=rounds, steps=1)
+    return _compare(ways, clock, rounds=rounds, steps=1)
 
 
 @contextlib.contextmanager
@@ -222,7 +226,7 @@ def _whole_profiler(work: Step) -> Iterator[Step]:
         yield work
 
 
-def _compare(ways: dict[str, Way], *, rounds: int, steps: int) -> list[dict[str, Any]]:
+def _compare(ways: dict[str, Way], clock: Clock, *, rounds: int, steps: int) -> list[dict[str, Any]]:
     """Return median milliseconds a step, and the median ratio to the first way in the same round.
 
     All ways run in every round, each time in another order.
@@ -234,10 +238,10 @@ def _compare(ways: dict[str, Way], *, rounds: int, steps: int) -> list[dict[str,
         for name in order:
             with ways[name]() as step:
                 step()
-                began = time.perf_counter()
+                began = clock()
                 for _ in range(steps):
                     step()
-                seconds = time.perf_counter() - began
+                seconds = clock() - began
             if number:  # the first round warms up
                 taken[name].append(1000 * seconds / steps)
     plain = taken[names[0]]
@@ -326,6 +330,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--full", action="store_true", help="VRT of the paper, 5 rounds")
+    parser.add_argument("--wall", action="store_true", help="wall time, for a machine that is idle")
     parser.add_argument("--only", choices=["primitives", "phases", "modules"])
     parser.add_argument("--threads", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--json", action="store_true")

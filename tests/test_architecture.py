@@ -11,7 +11,7 @@ import deblurkit
 
 PACKAGE = Path(deblurkit.__file__).parent
 LAYERS = [
-    {"errors", "units", "files", "cgroups"},
+    {"errors", "units", "files", "cgroups", "language"},
     {"config"},
     {"timing"},
     {"cache"},

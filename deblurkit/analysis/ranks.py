@@ -99,14 +99,15 @@ def find_straggler(ranks: Mapping[int, pd.DataFrame]) -> Straggler | None:
     share = gap / float(np.median(medians.loc["wall_ms"]))
     if share < WARN:
         return None
-    excess = (phases[rank] - phases.drop(columns=rank).median(axis=1)).dropna()
-    phase = max(excess.index, key=lambda name: excess[name])
+    own, typical = phases[rank], phases.drop(columns=rank).median(axis=1)
+    excess = {str(name): float(own[name] - typical[name]) for name in typical.dropna().index}
+    phase = max(excess, key=lambda name: excess[name])
     return Straggler(
         rank=int(rank),
         busy_ms=float(busy[rank]),
         typical_ms=float(busy[rank]) - gap,
         share=share,
-        phase=str(phase),
-        phase_gap_ms=float(np.max(excess)),
-        waiting_ms=float(waiting.max()),
+        phase=phase,
+        phase_gap_ms=excess[phase],
+        waiting_ms=float(np.max(waiting)),
     )

@@ -90,6 +90,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         _patiently(connection, "PRAGMA synchronous = OFF")  # outlives processes; the machine it need not
         _patiently(connection, "PRAGMA cache_size = -512")  # KiB; ten thousand entries are 2 MiB
+        _patiently(connection, "PRAGMA wal_autocheckpoint = 250")  # pages: a log of 1 MiB
     except BaseException:
         connection.close()
         raise

@@ -56,10 +56,10 @@ def profile_step(
 
     from deblurkit.config.load import load_config
     from deblurkit.files import check_writable, write_text
+    from deblurkit.language import resolve_language
     from deblurkit.render.bar import progress_bar
     from deblurkit.render.icicle import profile_as_html
     from deblurkit.render.profile import profile_as_json, profile_as_text
-    from deblurkit.render.startup import resolve_language
     from deblurkit.render.step_trace import profile_as_trace
     from deblurkit.training.profiling.profile import profile_step as measure
 
@@ -75,7 +75,7 @@ def profile_step(
             warmup=warmup,
             depth=depth or DEPTH,
             pattern=modules,
-            language="zh" if resolve_language(chosen.log.language) == "zh" else "en",
+            language=resolve_language(chosen.log.language),
             use_data=data,
             torch_trace=torch_profiler,
             message=lambda text: typer.echo(text, err=True),

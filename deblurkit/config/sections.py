@@ -365,6 +365,15 @@ class LogSection(Section):
     timing_trace_steps: CountOrZero = Field(
         0, description="Steps after the first five that go to a trace for ui.perfetto.dev; 0: none."
     )
+    timing_module_depth: CountOrZero = Field(
+        2, description="Levels of modules that are timed; 2 is VRT/Stage1, 0 is phases only."
+    )
+    timing_module_pattern: Text | None = Field(
+        None, description="Instead of a depth: a regular expression that finds modules by path or row."
+    )
+    timing_language: Literal["auto", "en", "zh"] = Field(
+        "auto", description="Language of the rows of timing logs; auto: that of LANGUAGE."
+    )
     timing_budget_percent: Positive = Field(
         1.0, description="Percent of a step that timing itself may cost; above it, fewer modules are timed."
     )

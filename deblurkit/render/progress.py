@@ -9,7 +9,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from deblurkit.render.startup import data_loading_table, resolve_language, run_line
+from deblurkit.language import resolve_language
+from deblurkit.render.startup import data_loading_table, run_line
 from deblurkit.timing.console import format_frame
 from deblurkit.timing.records import StepTiming
 from deblurkit.training.observer import Progress as RunProgress

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-
 from deblurkit.training.observer import RunPlan
 from deblurkit.units import format_count, plural
 
@@ -74,11 +71,3 @@ def run_line(plan: RunPlan) -> str:
         f"{head}: steps {plan.first_step} to {plan.total_steps}, batch {batch}, {plural(plan.clips, 'clip')}"
         f" -> {plan.folder}"
     )
-
-
-def resolve_language(setting: str, *, environment: Mapping[str, str] = os.environ) -> str:
-    """Return ``en`` or ``zh``: the setting, or for ``auto`` what the locale says."""
-    if setting != "auto":
-        return setting
-    locale = environment.get("LC_ALL") or environment.get("LC_MESSAGES") or environment.get("LANG") or ""
-    return "zh" if locale.startswith("zh") else "en"

@@ -27,6 +27,7 @@ from deblurkit.timing.summary_table import format_table
 from deblurkit.timing.trace import TraceSpan
 
 MOST_PENDING = 64  # steps that a device may be behind before their marks are given up
+MOST_AT_ONCE = 10  # steps that are added up and written together: ten times apart, each finds caches cold
 TRACE_WARM_UP = 5
 
 
@@ -63,7 +64,7 @@ class TimingLogger:
         enable_console: draw the five longest rows in place, where ``stdout`` is a terminal.
         enable_file: write the files.
         console_update_interval: steps between frames.
-        file_flush_interval: steps that a kill can lose.
+        file_flush_interval: steps that a kill can lose, and up to 9 more: some are written together.
         clock: times scopes and steps; the host's by default.
         first_step: number of the first step, 1 unless a run is resumed.
         rank: this process's number among ``world_size``; all write JSON lines, rank 0 also the text log.
@@ -78,9 +79,7 @@ class TimingLogger:
         warn: takes a sentence that the user should not miss; ``warnings.warn`` by default.
         started_at: unix time in the files' names, for ranks to agree on; now by default.
 
-    Attributes:
-        steps_done: steps whose times are known.
-        latest: the newest of them.
+    Figures of the run (``latest``, ``steps_done``, ``statistics``) are for the thread that calls ``step()``.
     """
 
     def __init__(
@@ -106,12 +105,13 @@ class TimingLogger:
         started_at: float | None = None,
     ) -> None:
         self.clock: Clock = clock if clock is not None else HostClock()
-        self.steps_done = 0
-        self.latest: StepTiming | None = None
+        self._latest: StepTiming | None = None
         self._next_step = first_step
         self._pending: deque[_OpenStep] = deque()
         self._scopes: dict[str, Scope] = {}
         self._console_interval = max(1, console_update_interval)
+        self._at_once = max(1, min(file_flush_interval, MOST_AT_ONCE))
+        self._not_looked_at = 0
         self._show = (show if show is not None else InPlaceConsole().show) if enable_console else None
         self._warn = warn if warn is not None else _warn
         self._outputs = Outputs()
@@ -142,8 +142,21 @@ class TimingLogger:
         return self._outputs.text.path if self._outputs.text is not None else None
 
     @property
+    def steps_done(self) -> int:
+        """Number of steps whose times are known."""
+        self._drain()
+        return self._run.wall.count
+
+    @property
+    def latest(self) -> StepTiming | None:
+        """The newest step whose times are known."""
+        self._drain()
+        return self._latest
+
+    @property
     def statistics(self) -> Mapping[str, Statistics]:
         """The figures of every row over the steps done."""
+        self._drain()
         return self._run.rows
 
     @property
@@ -184,7 +197,7 @@ class TimingLogger:
         self._step_start, self._host_start_ns = self.clock.mark(), time.perf_counter_ns()
 
     def step(self) -> None:
-        """Close the current step and write every step whose times are known by now."""
+        """Close the current step; those whose times are known by now are written, some at once."""
         now_ns = time.perf_counter_ns()
         end = self.clock.mark()
         collected = self._collector.take()
@@ -194,16 +207,18 @@ class TimingLogger:
         self._pending.append(step)
         self._step_start, self._host_start_ns = end, now_ns
         self._next_step += 1
-        self._drain()
-        if len(self._pending) > MOST_PENDING:
-            self._give_up_oldest()
+        self._not_looked_at += 1
+        if self._not_looked_at >= self._at_once or step.number % self._console_interval == 0:
+            self._drain()
+            while len(self._pending) > MOST_PENDING:
+                self._give_up_oldest()
         own_us = collected.count * self._cost_us + (time.perf_counter_ns() - now_ns) / 1000
         self._overhead.add_step(own_us, step.host_ms * 1000)
 
     def summary(self) -> str:
         """Return the table of every row so far: count, mean, own time, share, quantiles, least and most."""
-        run = self._run
-        return format_table(run.rows, step=run.wall, unaccounted=run.unaccounted, cost=self.own_cost)
+        rows, run = self.statistics, self._run
+        return format_table(rows, step=run.wall, unaccounted=run.unaccounted, cost=self.own_cost)
 
     def print_summary(self) -> None:
         """Print the table of every row, once the device has done what is asked of it."""
@@ -229,6 +244,7 @@ class TimingLogger:
 
     def _drain(self) -> None:
         """Write pending steps in order, as far as the clock can tell their times."""
+        self._not_looked_at = 0
         while self._pending:
             step = self._pending[0]
             timing = self._resolve(step)
@@ -273,8 +289,7 @@ class TimingLogger:
     def _end(self, step: _OpenStep, timing: StepTiming) -> None:
         self._pending.popleft()
         self._collector.release(step.collected.intervals, step.start, keep=step.end)  # the next one's start
-        self.steps_done += 1
-        self.latest = timing
+        self._latest = timing
         warning = self._run.add(timing, elsewhere=step.collected.elsewhere)
         if warning is not None:
             self._warn(warning)

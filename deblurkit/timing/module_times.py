@@ -105,11 +105,19 @@ class ModuleTimes:
             _keep_last_parameter(watch)
         return [*self._spans(calls), *self._again_spans(again)]
 
+    def thin_out(self) -> int:
+        """Stop timing the modules of the deepest rows, and return how many are left."""
+        deepest = max((watch.row.count("/") for watch in self._watches), default=0)
+        for watch in self._watches:
+            if watch.row.count("/") == deepest:
+                _unhook(watch)
+        self._watches = [watch for watch in self._watches if watch.handles]
+        return len(self._watches)
+
     def remove(self) -> None:
         """Take all hooks away."""
         for watch in self._watches:
-            for handle in (*watch.handles, *watch.parameter_handles.values()):
-                handle.remove()
+            _unhook(watch)
         self._watches = []
 
     def _mark(self) -> Mark:
@@ -206,6 +214,13 @@ class ModuleTimes:
                 continue
             for row in {other.watch.row for other in inside if other.backward_end is not None}:
                 yield Span(f"{self._backward}/{row}", call.forward_start, call.forward_end, weight=-1)
+
+
+def _unhook(watch: _Watch) -> None:
+    for handle in (*watch.handles, *watch.parameter_handles.values()):
+        handle.remove()
+    watch.handles = []
+    watch.parameter_handles.clear()
 
 
 def _keep_last_parameter(watch: _Watch) -> None:

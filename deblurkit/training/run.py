@@ -19,7 +19,6 @@ from deblurkit.data.prefetch import LoadTimes
 from deblurkit.errors import CheckpointError, DeblurkitError
 from deblurkit.files import check_writable, write_image, write_text
 from deblurkit.timing.clock import clock_for
-from deblurkit.timing.logger import TimingLogger, set_global_timing_logger
 from deblurkit.training import checkpoint
 from deblurkit.training.freezing import FrozenFlow
 from deblurkit.training.interrupt import InterruptedRun, StopRequest
@@ -28,6 +27,7 @@ from deblurkit.training.observer import Observer, Progress, RunPlan
 from deblurkit.training.parts import RunParts, assemble, build_loss, count_parameters
 from deblurkit.training.resume import changes, state_to_resume
 from deblurkit.training.step import StepRecord, run_steps
+from deblurkit.training.step_timing import RunTiming
 from deblurkit.training.support import check_supported, without_effect
 from deblurkit.training.validate import FramePair, Frames, Validation
 from deblurkit.units import plural
@@ -139,7 +139,7 @@ class _Run:
             self.observer.message("compiling: the first step takes minutes")
         self.observer.started(self._plan())
         journal = Journal(self.folder / "logs", tensorboard=self.config.log.tensorboard)
-        timing = self._timing_logger()
+        timing = self._timing()
         try:
             self._train(timing, journal, stop)
             result = self._validate(journal, stop)
@@ -148,7 +148,6 @@ class _Run:
                 journal.line(text)
                 self.observer.message(text)
         finally:
-            set_global_timing_logger(None)
             timing.close()
             journal.close()
         return self._write_summary(result)
@@ -166,13 +165,12 @@ class _Run:
             path.rename(self.folder / f"config_until_step_{self.done_steps:08d}.yaml")
         write_text(path, text)
 
-    def _train(self, timing: TimingLogger, journal: Journal, stop: StopRequest) -> None:
+    def _train(self, timing: RunTiming, journal: Journal, stop: StopRequest) -> None:
         rate = _Rate(self.samples)
-        for record in self._steps():
+        for record in self._steps(timing):
             self.done_steps = record.step
             self.samples += record.samples
-            timing.log_spans(record.spans)
-            timing.step()
+            timing.log(record)
             if self._is_reported(record.step):
                 self._report(record, rate, timing, journal)
             if stop.signal_number or self._is_pause(record.step):
@@ -182,7 +180,7 @@ class _Run:
                 rate = _Rate(self.samples)
         self.seconds += rate.elapsed_total()
 
-    def _steps(self) -> Iterator[StepRecord]:
+    def _steps(self, timing: RunTiming) -> Iterator[StepRecord]:
         parts = self.parts
         batches = parts.batches(done_steps=self.done_steps, times=self.load_times)
         if self.random_states is not None:
@@ -199,16 +197,17 @@ class _Run:
             accumulation=parts.accumulation,
             max_grad_norm=self.config.train.max_grad_norm,
             module_at=FrozenFlow(parts.model, steps=self.config.model.freeze_flow_steps).module_at,
+            module_times=timing.module_times,
+            phase_names=timing.phase_names,
         )
 
     def _is_reported(self, step: int) -> bool:
         return _every(step, self.config.log.timing_console_interval) or step == self.parts.total_steps
 
-    def _report(self, record: StepRecord, rate: _Rate, timing: TimingLogger, journal: Journal) -> None:
+    def _report(self, record: StepRecord, rate: _Rate, timing: RunTiming, journal: Journal) -> None:
         loss = float(record.loss.item())  # waits for the device, so the rate below is of finished work
         self._require_finite(math.isfinite(loss), f"the loss became {loss}")
-        latest = timing.latest if self.config.log.enable_timing_log else None
-        data_ms = latest.milliseconds.get("data") if latest is not None else None
+        data_ms = timing.data_ms()
         per_second = rate.since_last(self.samples)
         progress = Progress(
             record.step,
@@ -330,21 +329,17 @@ class _Run:
             journal.picture(step, image)
         return result
 
-    def _timing_logger(self) -> TimingLogger:
-        log = self.config.log
-        timing = TimingLogger(
-            self.folder / "logs",
-            enable_console=log.enable_timing_log and log.timing_console,
-            enable_file=log.enable_timing_log and log.timing_file,
-            console_update_interval=log.timing_console_interval,
-            file_flush_interval=log.timing_file_interval,
+    def _timing(self) -> RunTiming:
+        return RunTiming(
+            self.config.log,
+            self.parts.model,
             clock=self.clock,
+            folder=self.folder / "logs",
             first_step=self.done_steps + 1,
             samples_per_step=self.parts.effective_batch,
-            show=self.observer.timed,
+            is_compiled=self.config.train.compile_model,
+            observer=self.observer,
         )
-        set_global_timing_logger(timing if log.enable_timing_log else None)
-        return timing
 
     def _plan(self) -> RunPlan:
         parts, loader = self.parts, self.config.dataloader

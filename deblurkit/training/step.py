@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -42,15 +42,15 @@ class StepRecord:
 class PhaseMarks:
     """Cuts time into phases that follow one another: each ends where the next begins."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, names: Mapping[str, str]) -> None:
+        self._clock, self._names = clock, names
         self._last: Mark = clock.mark()
         self.spans: list[Span] = []
 
     def done(self, phase: str) -> None:
         """End ``phase`` now; it began where the phase before ended."""
         now = self._clock.mark()
-        self.spans.append(Span(phase, self._last, now))
+        self.spans.append(Span(self._names.get(phase, phase), self._last, now))
         self._last = now
 
 
@@ -68,6 +68,7 @@ def run_steps(
     max_grad_norm: float = 0.0,
     module_at: Callable[[int], nn.Module] | None = None,
     module_times: ModuleTimes | None = None,
+    phase_names: Mapping[str, str] | None = None,
 ) -> Iterator[StepRecord]:
     """Train ``model`` on ``batches`` and yield a record after each optimiser step.
 
@@ -84,6 +85,7 @@ def run_steps(
         max_grad_norm: total norm that gradients are clipped to; 0 for none.
         module_at: what a step calls, where that is not ``model`` itself (`freezing.FrozenFlow`).
         module_times: notes the times of modules, on the same clock; they join the step's spans.
+        phase_names: what spans of a phase are called, where that is not its own name.
     """
     model.train()
     for step in steps:
@@ -91,7 +93,7 @@ def run_steps(
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("lr_factor", 1.0)
         called = model if module_at is None else module_at(step)
-        phases = PhaseMarks(clock)
+        phases = PhaseMarks(clock, phase_names or {})
         if module_times is not None:
             module_times.begin()
         total, samples = torch.zeros((), device=precision.device), 0

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from deblurkit.data.workers import WorkerPlan
-from deblurkit.render.startup import data_loading_table, resolve_language, run_line
+from deblurkit.language import resolve_language
+from deblurkit.render.startup import data_loading_table, run_line
 from deblurkit.training.observer import RunPlan
 
 PLAN = RunPlan(

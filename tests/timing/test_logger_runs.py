@@ -355,6 +355,33 @@ def test_a_forked_worker_logs_nowhere(tmp_path):
     assert subprocess.run([sys.executable, "-c", FORKED, str(tmp_path)], check=False).returncode == 0
 
 
+def test_steps_are_written_together_and_looked_at_as_soon_as_somebody_asks(tmp_path):
+    log = TimingLogger(tmp_path, enable_console=False, console_update_interval=25)
+    written = []
+    log._outputs.others.append(Written(written))
+    for _ in range(12):
+        log.step()
+    assert written == [*range(1, 11)]
+    assert (log.steps_done, log.latest.step) == (12, 12)
+    for _ in range(13):
+        log.step()
+    assert written == [*range(1, 26)]  # the 25th is shown
+    log.step()
+    assert "Total 26 steps" in log.summary()
+    log.close()
+
+
+class Written:
+    def __init__(self, steps):
+        self.steps = steps
+
+    def write_step(self, timing):
+        self.steps.append(timing.step)
+
+    def close(self):
+        pass
+
+
 def test_ranks_agree_on_a_name_where_they_agree_on_a_time(tmp_path):
     logs = [TimingLogger(tmp_path, False, rank=rank, world_size=2, started_at=1000.5) for rank in (0, 1)]
     for log in logs:

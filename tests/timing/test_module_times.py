@@ -238,3 +238,14 @@ def test_real_sleeps_are_found_again(mode):
             assert found[f"backward/recompute/block{k}"] == pytest.approx(110 + 2 * k, rel=0.03)
     whole = [name for name in found if name.rpartition("/")[2].startswith(("block", "stem"))]
     assert sum(found[name] for name in whole) == pytest.approx(wall, rel=0.01)
+
+
+def test_thinning_out_leaves_the_rows_above():
+    clock = Ticking()
+    model = Chain(clock)
+    times = ModuleTimes(rows_of(model), clock)
+    assert times.thin_out() == 4
+    assert set(step(model, times)) == {
+        f"{kind}/{row}" for kind in ("forward", "backward") for row in ("stem", "block0", "block1", "block2")
+    }
+    assert times.thin_out() == 0 and step(model, times) == {}

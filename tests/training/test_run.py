@@ -42,10 +42,12 @@ def test_every_phase_of_every_step_is_in_the_timing_log(tiny_config, Watcher):
     run.train(config, observer=Watcher())
     (lines,) = (config.log.save_dir / "logs").glob("*.jsonl")
     rows = [json.loads(line) for line in lines.read_text().splitlines()]
-    assert rows[1]["names"] == ["data", "transfer", "forward", "loss", "backward", "optimizer"]
+    names = [name for name in rows[1]["names"] if "/" not in name]
+    assert names == ["data", "transfer", "forward", "loss", "backward", "optimizer"]
+    top = [3 + rows[1]["names"].index(name) for name in names]
     steps = [row for row in rows if isinstance(row, list)]
     assert [row[0] for row in steps] == [1, 2, 3, 4]
-    assert all(sum(row[3:]) <= row[2] * 1.001 for row in steps)
+    assert all(sum(row[at] for at in top) <= row[2] * 1.001 for row in steps)
     assert rows[0]["samples_per_step"] == 2
 
 
@@ -327,4 +329,4 @@ def test_compiling_is_announced(tiny_config, Watcher, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **named: None)
     watcher = Watcher()
     run.train(tiny_config("TRAIN.COMPILE_MODEL=true", "TRAIN.MAX_STEPS=2"), observer=watcher)
-    assert watcher.messages == ["compiling: the first step takes minutes"]
+    assert watcher.messages[0] == "compiling: the first step takes minutes"

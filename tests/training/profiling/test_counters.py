@@ -1,5 +1,6 @@
 """Operations, bytes and live memory against numbers that follow from the shapes alone."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -28,6 +29,28 @@ def test_a_convolution_is_counted_by_its_taps():
         start = clock.mark()
         layer(torch.rand(2, 3, 10, 10))
         assert clock.elapsed(start, clock.mark()) == 2 * (2 * 10 * 10) * 6 * 3 * 9
+
+
+@pytest.mark.parametrize(
+    ("layer", "forward"),
+    [
+        (nn.Conv2d(4, 8, 3, padding=1), 2 * 36 * 8 * 4 * 9),
+        (nn.Conv2d(4, 4, 3, padding=1, groups=4), 2 * 36 * 4 * 9),
+        (nn.ConvTranspose2d(4, 2, 2, stride=2), 2 * 36 * 4 * 2 * 4),
+    ],
+)
+def test_the_gradients_of_a_convolution_cost_what_it_costs_each(layer, forward):
+    x = torch.rand(1, 4, 6, 6, requires_grad=True)
+    with WorkClock() as clock:
+        start = clock.mark()
+        y = layer(x)
+        between = clock.mark()
+        y.sum().backward()
+        end = clock.mark()
+    assert clock.elapsed(start, between) == forward and clock.elapsed(between, end) == 2 * forward
+    with WorkClock() as clock:
+        layer(x.detach()).sum().backward()  # no gradient of the input
+        assert clock.mark()[FLOPS] == 2 * forward
 
 
 def test_an_addition_reads_two_tensors_and_writes_one_and_a_view_moves_none():

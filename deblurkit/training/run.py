@@ -40,11 +40,15 @@ STOPPING = "stopping after this step and saving; Ctrl-C again to stop at once"
 
 @dataclass(frozen=True)
 class Summary:
-    """The content of ``summary.json``: steps, seconds spent in them, samples per second, held-out scores."""
+    """The content of ``summary.json``: steps, seconds spent in them, samples per second, held-out scores.
+
+    ``outside_seconds`` is what this part of the run has spent beside its steps: on validation, checkpoints.
+    """
 
     steps: int
     seconds: float
     samples_per_second: float
+    outside_seconds: dict[str, float]
     validation: dict[str, Any]
 
     def as_json(self) -> str:
@@ -99,6 +103,7 @@ class _Run:
         self.folder = parts.config.log.save_dir
         self.observer = observer
         self.load_times = LoadTimes()
+        self.outside = {"validation": 0.0, "checkpoints": 0.0}
         self.picture = picture
         self.clock = clock_for(parts.device.type, parts.device)
         self.done_steps = 0
@@ -143,6 +148,7 @@ class _Run:
         try:
             self._train(timing, journal, stop)
             result = self._validate(journal, stop)
+            journal.line(self._outside_line())
             if self.parts.cache is not None:
                 text = format_cache_stats(self.parts.cache.stats())
                 journal.line(text)
@@ -267,7 +273,8 @@ class _Run:
         are_finite = all(bool(weights.isfinite().all()) for weights in self.parts.model.parameters())
         self._require_finite(are_finite, "the weights became NaN or infinite")
         if self._save_is_due(step) or stop.signal_number:
-            self._save(step)
+            with self._outside("checkpoints"):
+                self._save(step)
         self._leave_if_asked(stop)
         if self._validation_is_due(step):
             self._validate(journal, stop)
@@ -284,6 +291,19 @@ class _Run:
             " go on with --resume auto",
             stop.signal_number,
         )
+
+    def _outside_line(self) -> str:
+        parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.outside.items())
+        return f"beside {self.seconds:.1f} s of steps: {parts}"
+
+    @contextlib.contextmanager
+    def _outside(self, name: str) -> Iterator[None]:
+        """Count the time of the block beside that of the steps."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.outside[name] += time.perf_counter() - start
 
     def _save(self, step: int) -> None:
         folder = self.folder / "checkpoints"
@@ -315,7 +335,10 @@ class _Run:
 
     def _validate(self, journal: Journal, stop: StopRequest) -> Validation:
         step = self.done_steps
-        with torch.compiler.set_stance("force_eager"):  # a crop's graph does not fit whole frames
+        with (
+            self._outside("validation"),
+            torch.compiler.set_stance("force_eager"),
+        ):  # a crop's graph does not fit whole frames
             result = self.parts.held_out.validate(
                 self.parts.model,
                 precision=self.parts.precision,
@@ -363,6 +386,7 @@ class _Run:
             steps=self.done_steps,
             seconds=round(self.seconds, 3),
             samples_per_second=round(self.samples / self.seconds, 3) if self.seconds else 0.0,
+            outside_seconds={name: round(seconds, 3) for name, seconds in self.outside.items()},
             validation={"protocol": result.protocol, **result.score.as_dict()},
         )
         write_text(self.folder / "summary.json", summary.as_json() + "\n")

@@ -25,6 +25,8 @@ def test_a_run_s_folder_holds_what_the_run_was_and_what_came_of_it(tiny_config, 
     written = json.loads((folder / "summary.json").read_text())
     assert written["steps"] == summary.steps == 4
     assert written["samples_per_second"] == pytest.approx(8 / written["seconds"], rel=0.01)
+    assert all(0 < seconds < 60 for seconds in written["outside_seconds"].values())
+    assert set(written["outside_seconds"]) == {"validation", "checkpoints"}
     assert set(written["validation"]) == {"protocol", "psnr_db", "ssim", "psnr_db_blurry", "ssim_blurry"}
     assert [path.name for path in checkpoint.checkpoints_in(folder / "checkpoints")] == ["step_00000004.pt"]
     assert list((folder / "logs").glob("timing_*.log")) and list(

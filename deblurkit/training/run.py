@@ -144,7 +144,7 @@ class _Run:
             self.observer.message("compiling: the first step takes minutes")
         self.observer.started(self._plan())
         journal = Journal(self.folder / "logs", tensorboard=self.config.log.tensorboard)
-        timing = self._timing()
+        timing = self._timing(journal)
         try:
             self._train(timing, journal, stop)
             result = self._validate(journal, stop)
@@ -352,7 +352,7 @@ class _Run:
             journal.picture(step, image)
         return result
 
-    def _timing(self) -> RunTiming:
+    def _timing(self, journal: Journal) -> RunTiming:
         return RunTiming(
             self.config.log,
             self.parts.model,
@@ -361,6 +361,7 @@ class _Run:
             first_step=self.done_steps + 1,
             samples_per_step=self.parts.effective_batch,
             is_compiled=self.config.train.compile_model,
+            scalar=lambda tag, value, step: journal.scalars(step, {tag: value}),
             observer=self.observer,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from deblurkit.timing.communication import ROW, CommunicationReader
 from deblurkit.timing.logger import TimingLogger, set_global_timing_logger
 from deblurkit.timing.module_rows import module_rows
 from deblurkit.timing.module_times import ModuleTimes
+from deblurkit.timing.overhead import hook_mark_cost_us
+from deblurkit.timing.scalars import Scalars
 from deblurkit.training.step import StepRecord
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ class RunTiming:
         first_step: number of the first step.
         samples_per_step: of all ranks.
         is_compiled: whether the network runs as a graph, in which there are no modules.
+        scalar: takes (tag, milliseconds, step) of the phases, now and then.
         observer: told what is shown, and what is not measured.
 
     Attributes:
@@ -60,6 +64,7 @@ class RunTiming:
         first_step: int,
         samples_per_step: int,
         is_compiled: bool,
+        scalar: Callable[[str, float, int], None],
         observer: Observer,
     ) -> None:
         language = resolve_language(log.language if log.timing_language == "auto" else log.timing_language)
@@ -83,10 +88,15 @@ class RunTiming:
             budget_percent=log.timing_budget_percent,
             on_over_budget=self._thin_out,
             warn=observer.warning,
+            outputs=[Scalars(scalar, interval=log.timing_console_interval)] if log.enable_timing_log else [],
         )
+        self._mark_cost_us = 0.0
+        self._marks = 0
         if log.enable_timing_log:
             set_global_timing_logger(self._logger)
             self.module_times = self._watched(log, model, clock, language, is_compiled=is_compiled)
+            if self.module_times is not None:
+                self._mark_cost_us = hook_mark_cost_us(clock)
 
     def log(self, record: StepRecord) -> None:
         """Close a step."""
@@ -94,6 +104,9 @@ class RunTiming:
         found = self._communication.read()
         if found is not None:
             self._logger.log(f"{self._name('backward')}/{ROW}", found.exposed_ms)
+        if self.module_times is not None:
+            marks, self._marks = self.module_times.marks - self._marks, self.module_times.marks
+            self._logger.add_overhead(self._mark_cost_us * marks)
         self._logger.step()
 
     def restart(self) -> None:

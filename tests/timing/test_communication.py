@@ -11,8 +11,6 @@ from deblurkit.analysis.readers import read_log
 from deblurkit.timing.communication import CommunicationReader
 from deblurkit.timing.logger import TimingLogger, scope, set_global_timing_logger
 
-DELAY = 0.02
-
 
 class Counting:
     """What DistributedDataParallel says of itself, in nanoseconds."""
@@ -65,10 +63,10 @@ class Late(nn.Linear):
         return super().forward(x)
 
 
-def train(rank, folder):
+def train(rank, folder, delay):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    layers = nn.Sequential(nn.Linear(64, 64), Late(DELAY * rank), nn.Linear(64, 64))
+    layers = nn.Sequential(nn.Linear(64, 64), Late(delay * rank), nn.Linear(64, 64))
     model = nn.parallel.DistributedDataParallel(layers)
     reader = CommunicationReader(model)
     logger = TimingLogger(f"{folder}/logs", enable_console=False, rank=rank, world_size=2)
@@ -87,11 +85,12 @@ def train(rank, folder):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_of_two_ranks_the_delayed_one_is_named_and_the_other_waits(tmp_path):
-    """A sleep of 20 ms in the forward pass of rank 1."""
-    mp.spawn(train, (str(tmp_path),), nprocs=2)
+@pytest.mark.parametrize("delay", [0.1, pytest.param(0.02, marks=pytest.mark.slow)])
+def test_of_two_ranks_the_delayed_one_is_named_and_the_other_waits(tmp_path, delay):
+    """A sleep in the forward pass of rank 1, many times what the rest of a step takes."""
+    mp.spawn(train, (str(tmp_path), delay), nprocs=2)
     (ranks,) = by_rank(map(read_log, tmp_path.glob("logs/*.jsonl"))).values()
     found = find_straggler(ranks)
     assert (found.rank, found.phase) == (1, "forward")
-    assert found.phase_gap_ms >= 1e3 * DELAY * 0.9 and found.waiting_ms >= 1e3 * DELAY * 0.8
+    assert found.phase_gap_ms >= 1e3 * delay * 0.7 and found.waiting_ms >= 1e3 * delay * 0.7
     assert ranks[1]["backward/all_reduce"].median() < ranks[0]["backward/all_reduce"].median() / 2

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 from deblurkit.timing.clock import Clock, HostClock, Mark
 from deblurkit.timing.records import Span, clean_name
@@ -13,25 +12,52 @@ from deblurkit.timing.scopes import Noted, Recorder
 Interval = tuple[str, Mark, Mark, int, int]  # full name, start, end, weight, thread
 
 
-@dataclass(slots=True)
 class Collected:
     """What came in during one step.
+
+    Spans and scopes are kept as they come, and made into intervals when these are asked for: between the
+    phases of a step caches are cold, and every line of Python costs several times what it does otherwise.
 
     Attributes:
         milliseconds: times that were measured elsewhere, by name.
         summed: milliseconds of scopes that were too many to keep one by one, by name.
-        intervals: all other scopes and spans.
+        spans: (thread, what it logged).
+        scopes: (thread, what it noted).
+        own_thread: the one that closes the step.
         count: how many times, scopes and spans there were.
-        elsewhere: top-level names that came from other threads than the one that closes the step.
         dropped: marks that could not be kept.
     """
 
-    milliseconds: dict[str, float] = field(default_factory=dict)
-    summed: dict[str, float] = field(default_factory=dict)
-    intervals: list[Interval] = field(default_factory=list)
-    count: int = 0
-    elsewhere: set[str] = field(default_factory=set)
-    dropped: int = 0
+    __slots__ = ("_intervals", "count", "dropped", "milliseconds", "own_thread", "scopes", "spans", "summed")
+
+    def __init__(self) -> None:
+        self.milliseconds: dict[str, float] = {}
+        self.summed: dict[str, float] = {}
+        self.spans: list[tuple[int, Sequence[Span]]] = []
+        self.scopes: list[tuple[int, list[Noted]]] = []
+        self.own_thread = 0
+        self.count = 0
+        self.dropped = 0
+        self._intervals: list[Interval] | None = None
+
+    @property
+    def intervals(self) -> list[Interval]:
+        """All scopes and spans; nothing may come in any more."""
+        if self._intervals is None:
+            self._intervals = [
+                (clean_name(span.name), span.start, span.end, span.weight, thread)
+                for thread, spans in self.spans
+                for span in spans
+            ]
+            for thread, noted in self.scopes:
+                self._intervals += [(name, start, end, 1, thread) for name, start, end in noted]
+        return self._intervals
+
+    @property
+    def elsewhere(self) -> set[str]:
+        """Top-level names whose scopes came from other threads than the one that closes the step."""
+        others = (noted for thread, noted in self.scopes if thread != self.own_thread)
+        return {name.partition("/")[0] for noted in others for name, _, _ in noted}
 
 
 class Collector:
@@ -56,22 +82,19 @@ class Collector:
 
     def log_spans(self, spans: Iterable[Span]) -> None:
         """Add intervals between two marks of the clock."""
-        thread = threading.get_ident()
-        intervals = [(clean_name(span.name), span.start, span.end, span.weight, thread) for span in spans]
+        kept = spans if isinstance(spans, (list, tuple)) else list(spans)
         with self._lock:
-            self._now.intervals += intervals
-            self._now.count += len(intervals)
+            self._now.spans.append((threading.get_ident(), kept))
+            self._now.count += len(kept)
 
     def take(self) -> Collected:
         """Return what has come in since the last time."""
-        own = threading.get_ident()
         with self._lock:
             now, self._now = self._now, Collected()
-            for thread, noted in self.recorder.take():
-                now.count += len(noted)
-                now.intervals += [(name, start, end, 1, thread) for name, start, end in noted]
-                if thread != own:
-                    now.elsewhere.update({name.partition("/")[0] for name, _, _ in noted})
+            now.scopes = self.recorder.take()
+        now.own_thread = threading.get_ident()
+        for _, noted in now.scopes:
+            now.count += len(noted)
         return now
 
     def release(self, intervals: Iterable[Interval], *others: Mark, keep: Mark = None) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +65,36 @@ def write_image(path: Path, image: NDArray[np.uint8]) -> None:
         file.write(encoded.tobytes())
 
 
+@contextlib.contextmanager
+def hidden_folder(path: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside ``path`` for what is to become it by `take_name`; else it is removed.
+
+    What a killed process has left of the same is removed first: it holds no lock any more.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        if old.is_dir():
+            _remove_unless_locked(old)
+    hidden = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    descriptor = os.open(hidden, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield hidden
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(hidden, ignore_errors=True)  # gone already where it has taken its name
+
+
+def _remove_unless_locked(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another process's, who may remove it itself
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
 def take_name(hidden: Path, path: Path) -> None:
     """Give a folder that is whole its name; whoever may read new files may read it."""
     hidden.chmod(0o777 & ~_umask())  # mkdtemp has made it its owner's alone
@@ -73,6 +106,15 @@ def _umask() -> int:
     current = os.umask(0o077)
     os.umask(current)
     return current
+
+
+def sync_file(path: Path) -> None:
+    """Have what was written to a file reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

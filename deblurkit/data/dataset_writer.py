@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +25,7 @@ from deblurkit.data.manifest import (
 from deblurkit.data.simulate import BlurVariant
 from deblurkit.data.spikes import pack_spikes
 from deblurkit.errors import DataError
-from deblurkit.files import take_name
+from deblurkit.files import hidden_folder, take_name, write_text
 
 
 class DatasetWriter:
@@ -85,15 +83,14 @@ class DatasetWriter:
         self._sequences: list[SequenceRecord] = []
         self._files: dict[str, FileRecord] = {}
         self._hidden: Path | None = None
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> DatasetWriter:
         check_free(self.root)
         try:
-            self.root.parent.mkdir(parents=True, exist_ok=True)
-            hidden = tempfile.mkdtemp(prefix=f".{self.root.name}.", suffix=".partial", dir=self.root.parent)
+            self._hidden = self._open.enter_context(hidden_folder(self.root))
         except OSError as error:
             raise DataError(f"{self.root}: cannot be written: {error.strerror}") from error
-        self._hidden = Path(hidden)
         return self
 
     def __exit__(
@@ -104,7 +101,7 @@ class DatasetWriter:
             if kind is None:
                 self._finish(self._hidden)
         finally:
-            shutil.rmtree(self._hidden, ignore_errors=True)  # gone already where it has taken its name
+            self._open.close()
             self._hidden = None
 
     @contextlib.contextmanager
@@ -270,7 +267,7 @@ def encode_png(rgb: Frame) -> bytes:
 def publish(hidden: Path, root: Path, manifest: Manifest) -> None:
     """Write the manifest into a folder that holds all its files, and give the folder its name."""
     text = manifest.model_dump_json(by_alias=True, indent=1)
-    (hidden / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    write_text(hidden / MANIFEST, text + "\n")
     try:
         take_name(hidden, root)
     except OSError as error:

@@ -70,9 +70,17 @@ class PngFrames:
             DataError: if the file is missing, damaged or of another size.
         """
         path = self.path(kind, index)
-        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+        return self.decoded(file_bytes(path), path, window)
+
+    def decoded(self, data: bytes, path: Path, window: Window | None = None) -> Frame:
+        """Return the frame, or a window of it, that ``data`` of the file ``path`` is.
+
+        Raises:
+            DataError: if it is damaged or of another size.
+        """
+        bgr = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR) if data else None
         if bgr is None:
-            raise DataError(f"{path}: {'damaged: not a readable PNG' if path.exists() else 'missing'}")
+            raise DataError(f"{path}: damaged: not a readable PNG")
         if bgr.shape[:2] != self._shape:
             raise DataError(f"{path}: {bgr.shape[:2]} pixels, the manifest says {self._shape}")
         seen = bgr if window is None else bgr[window.slices]
@@ -81,6 +89,20 @@ class PngFrames:
     def path(self, kind: FrameKind, index: int) -> Path:
         """Return where a frame lies."""
         return self._folder / kind / f"{self._stems[index]}.png"
+
+
+def file_bytes(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        DataError: if it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 class PackedFrames:

@@ -71,6 +71,7 @@ class BatchStream(Sampler[list[ClipKey]]):
         self._seed = seed
         self._batches = range(first_batch, first_batch + num_batches)
         self._ranks = slice(rank, None, world_size)
+        self._world_size = world_size
         self.batches_per_epoch = batches_per_epoch(
             num_clips, batch_size=batch_size, world_size=world_size, drop_last=drop_last
         )
@@ -85,7 +86,9 @@ class BatchStream(Sampler[list[ClipKey]]):
             if epoch != drawn:
                 order, drawn = self._order(epoch), epoch
             first = position * self._global_batch
-            indices = order[first : first + self._global_batch][self._ranks]
+            together = order[first : first + self._global_batch]
+            short = -len(together) % self._world_size  # every rank has as many: some clips come once more
+            indices = np.concatenate([together, order[:short]])[self._ranks]
             yield [ClipKey(epoch, int(index)) for index in indices]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
@@ -157,7 +160,13 @@ def clear_errors(batches: Iterable[LoadedBatch]) -> Iterator[LoadedBatch]:
     except DataError as error:  # from a worker, PyTorch wraps the message in the worker's traceback
         raise DataError(str(error).rsplit("DataError: ", 1)[-1].strip()) from error
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        text = str(error)
+        if "shared memory" in text or "No space left" in text or "no space in shm" in text:
+            raise DataError(
+                "the workers' batches do not fit into /dev/shm; enlarge it (docker: --shm-size=8g) or lower"
+                " DATALOADER.TRAIN_WORKERS, DATALOADER.TRAIN_PREFETCH_FACTOR or DATA.CACHE_SIZE_GB"
+            ) from error
+        if not text.startswith("DataLoader worker (pid"):
             raise
         raise DataError(
             f"a loader worker was killed ({str(error).splitlines()[0]}); where memory is short, lower"

@@ -16,18 +16,17 @@ import hashlib
 import mmap
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from deblurkit.data.dataset_writer import check_free
-from deblurkit.data.frames import Frame, FrameKind
+from deblurkit.data.frames import Frame, FrameKind, PngFrames, file_bytes
 from deblurkit.data.manifest import MANIFEST, FileRecord, Manifest
 from deblurkit.data.unified import Sequence, UnifiedDataset, open_dataset
-from deblurkit.data.verified import note_verified, sha256_of
+from deblurkit.data.verified import note_verified, sha256_of, stamp_of
 from deblurkit.errors import DataError
-from deblurkit.files import take_name
+from deblurkit.files import hidden_folder, sync_file, take_name, write_text
 from deblurkit.units import format_bytes
 
 Progress = Callable[[int, int], None]  # done, in all
@@ -53,21 +52,19 @@ def pack_dataset(
     if source.manifest.storage == "packed":
         raise DataError(f"{source.root}: is packed already")
     check_free(root)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(source, root.parent)
-    hidden = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".partial", dir=root.parent))
     try:
-        files = _write_files(source, hidden, workers=workers, progress=progress)
-        manifest = source.manifest.model_copy(
-            update={"storage": "packed", "files": files, "source": {**source.manifest.source, "packed": True}}
-        )
-        (hidden / MANIFEST).write_text(manifest.model_dump_json(by_alias=True, indent=1) + "\n", "utf-8")
-        note_verified(hidden, files)
-        take_name(hidden, root)
+        with hidden_folder(root) as hidden:
+            _check_room(source, root.parent)
+            files = _write_files(source, hidden, workers=workers, progress=progress)
+            made_by = {**source.manifest.source, "packed": True}
+            manifest = source.manifest.model_copy(
+                update={"storage": "packed", "files": files, "source": made_by}
+            )
+            write_text(hidden / MANIFEST, manifest.model_dump_json(by_alias=True, indent=1) + "\n")
+            note_verified(hidden, {name: stamp_of(hidden / name, files[name]) for name in files})
+            take_name(hidden, root)
     except OSError as error:
         raise DataError(f"{root}: cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)  # gone already where it has taken its name
     return open_dataset(root)
 
 
@@ -113,26 +110,40 @@ def _write_files(
             kinds: tuple[FrameKind, FrameKind] = ("blur", "sharp")
             for kind in kinds:
                 name = f"{folder}/{kind}.u8"
-                frames = _decoded(pool, sequence, kind, ahead=_AHEAD * workers)
+                frames = _decoded(pool, source, sequence, kind, ahead=_AHEAD * workers)
                 files[name] = _write_frames(hidden / name, frames)
                 done += sequence.num_frames
                 if progress is not None:
                     progress(done, total)
             name = f"{folder}/spikes.dat"
             shutil.copyfile(source.root / name, hidden / name)
+            sync_file(hidden / name)
             if sha256_of(hidden / name) != source.manifest.files[name].sha256:
                 raise DataError(f"{source.root / name}: SHA-256 differs from the manifest's: damaged")
             files[name] = source.manifest.files[name]
     return files
 
 
-def _decoded(pool: ThreadPoolExecutor, sequence: Sequence, kind: FrameKind, *, ahead: int) -> Iterator[Frame]:
+def _decoded(
+    pool: ThreadPoolExecutor, source: UnifiedDataset, sequence: Sequence, kind: FrameKind, *, ahead: int
+) -> Iterator[Frame]:
     """Yield the frames of a sequence in order, ``ahead`` of them being decoded at a time."""
-    waiting = [pool.submit(sequence.frames.read, kind, i) for i in range(min(ahead, sequence.num_frames))]
+    frames = sequence.frames
+    assert isinstance(frames, PngFrames)
+
+    def decode(index: int) -> Frame:
+        path = frames.path(kind, index)
+        data = file_bytes(path)
+        expected = source.manifest.files[path.relative_to(source.root).as_posix()].sha256
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise DataError(f"{path}: damaged: SHA-256 differs from the manifest's")
+        return frames.decoded(data, path)
+
+    waiting = [pool.submit(decode, index) for index in range(min(ahead, sequence.num_frames))]
     for index in range(sequence.num_frames):
         yield waiting.pop(0).result()
         if index + ahead < sequence.num_frames:
-            waiting.append(pool.submit(sequence.frames.read, kind, index + ahead))
+            waiting.append(pool.submit(decode, index + ahead))
 
 
 def _write_frames(path: Path, frames: Iterator[Frame]) -> FileRecord:

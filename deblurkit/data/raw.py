@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deblurkit.data.reconstruct import voxels_of
+from deblurkit.data.reconstruct import divided, voxels_of
 
 
 class Clip(NamedTuple):
@@ -60,7 +60,7 @@ class RawClip(NamedTuple):
     Attributes:
         blurry: (T, H, W, 3) uint8 RGB.
         spikes: (T, S, h, b) uint8 bits, upright, the first pixel of eight lowest; or (T, K, h, w) uint8 or
-            uint16, voxels times S.
+            int16, voxels times S.
         sharp: (T, H, W, 3) uint8 RGB.
         view: (7,) int64, a `View`.
     """
@@ -103,7 +103,7 @@ def stack_raw(clips: Sequence[RawClip]) -> RawClip:
 def _voxels(spikes: Tensor, view: View, num_bins: int) -> Tensor:
     """Return (T, K, h, w) of the spikes of a raw clip."""
     if view.first_bit == COUNTED:
-        return spikes.to(torch.float32) / view.spike_frames
+        return divided(spikes.to(torch.float32), view.spike_frames)
     columns = slice(view.first_bit, view.first_bit + view.spike_width)
     exposures = spikes[:, : view.spike_frames]
     return torch.stack([voxels_of(_unpacked(bits)[..., columns], num_bins) for bits in exposures])

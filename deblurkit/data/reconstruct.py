@@ -101,7 +101,12 @@ def voxels_of(spikes: Tensor, num_bins: int) -> Tensor:
     # PyTorch's product, because loader workers can hold it to one thread; NumPy's would start as many as the
     # machine has cores, in every worker.
     counted = overlaps @ spikes.reshape(frames, -1).to(torch.float32)  # (K, h * w)
-    return (counted / frames).view(num_bins, *spikes.shape[1:])
+    return divided(counted, frames).view(num_bins, *spikes.shape[1:])
+
+
+def divided(counts: Tensor, frames: int) -> Tensor:
+    """Return counts over a number of frames; by a tensor, as a GPU multiplies by a number's reciprocal."""
+    return counts / torch.full((), frames, dtype=counts.dtype, device=counts.device)
 
 
 @functools.lru_cache(maxsize=64)

@@ -58,6 +58,7 @@ class Sequence:
         self.spike_margin = manifest.spike_margin
         self.stems = np.array(record.stems)
         self.spike_starts = np.array(record.spike_starts, dtype=np.int64)
+        self._is_continuous = bool((np.diff(self.spike_starts) == record.spike_frames_per_exposure).all())
         self.folder = root / record.folder
         self.cache = cache
         self.frames = self._reader(manifest, cache)
@@ -120,8 +121,11 @@ class Sequence:
         Args:
             index: which exposure.
             window: in spike pixels.
-            shift: spike frames later than the exposure, as far as the recording reaches.
+            shift: spike frames later than the exposure, as far as its recording reaches: beyond the margin
+                only where the exposures follow one another without a gap.
         """
+        if not self._is_continuous:
+            shift = min(max(shift, -self.spike_margin), self.spike_margin)
         last = self._spikes.shape[0] - self.spike_frames_per_exposure
         start = min(max(int(self.spike_starts[self._checked(index)]) + shift, 0), last)
         return self._spikes.read_packed(start, start + self.spike_frames_per_exposure, **window._asdict())
@@ -196,7 +200,7 @@ def verify_checksums(dataset: UnifiedDataset, *, progress: Callable[[int, int], 
         DataError: naming the files that differ.
     """
     files = dataset.manifest.files
-    damaged = damaged_files(dataset.root, dataset.manifest, files, progress=progress)
+    damaged = damaged_files(dataset.root, files, files, progress=progress)
     if damaged:
         problems = [f"{name}: SHA-256 differs" for name in damaged]
         raise DataError(listed(f"{dataset.root}: damaged files", problems))

@@ -6,35 +6,41 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deblurkit.data.manifest import Manifest, listed
+from deblurkit.data.manifest import FileRecord, Manifest, listed
 from deblurkit.errors import DataError
 from deblurkit.files import write_text
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+Stamp = list[int | str]
 
 VERIFIED = "verified.json"
 _BLOCK = 2**20  # bytes read at a time
 
 
 def damaged_files(
-    root: Path, manifest: Manifest, names: Iterable[str], *, progress: Progress | None = None
+    root: Path,
+    files: Mapping[str, FileRecord],
+    names: Iterable[str],
+    *,
+    progress: Progress | None = None,
 ) -> list[str]:
     """Return which of the files differ from their SHA-256, reading some of them at a time.
 
     Args:
         root: of the dataset.
-        manifest: of the dataset.
-        names: files of it.
+        files: what every file of it must be.
+        names: which of them are read.
         progress: told the bytes done and the bytes of all of them.
 
     Raises:
         DataError: if a file cannot be read.
     """
-    names, files, done, damaged = list(names), manifest.files, 0, []
+    names, done, damaged = list(names), 0, []
     total = sum(files[name].bytes for name in names)
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         for name, found in zip(names, pool.map(lambda name: sha256_of(root / name), names), strict=True):
@@ -52,20 +58,27 @@ def require_verified(root: Path, manifest: Manifest, *, progress: Progress | Non
     Raises:
         DataError: naming the files that are damaged.
     """
-    known = _verified(root)
-    names = [name for name in manifest.files if known.get(name) != _stamp(root / name)]
-    damaged = [f"{name}: SHA-256 differs" for name in damaged_files(root, manifest, names, progress=progress)]
+    damaged = [f"{name}: SHA-256 differs" for name in unverified(root, manifest.files, progress=progress)]
     if damaged:
         again = "pack it again by `deblurkit prepare-data pack`"
         raise DataError(listed(f"{root}: damaged files; {again}", damaged))
-    if names:
+
+
+def unverified(root: Path, files: Mapping[str, FileRecord], *, progress: Progress | None = None) -> list[str]:
+    """Return which files are damaged, reading those that have changed since they were last found whole."""
+    known = _verified(root)
+    stamps = {name: stamp_of(root / name, record) for name, record in files.items()}
+    names = [name for name, stamp in stamps.items() if known.get(name) != stamp]
+    damaged = damaged_files(root, files, names, progress=progress)
+    if names and not damaged:
         with contextlib.suppress(OSError):  # of a folder that we may not write to, all is read every time
-            note_verified(root, manifest.files)
+            note_verified(root, stamps)
+    return damaged
 
 
-def note_verified(root: Path, names: Iterable[str]) -> None:
-    """Note that these files are whole as they are now."""
-    write_text(root / VERIFIED, json.dumps({name: _stamp(root / name) for name in names}))
+def note_verified(root: Path, stamps: Mapping[str, Stamp]) -> None:
+    """Note that these files were whole when they had these stamps."""
+    write_text(root / VERIFIED, json.dumps(stamps))
 
 
 def sha256_of(path: Path) -> str:
@@ -84,16 +97,16 @@ def sha256_of(path: Path) -> str:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _verified(root: Path) -> dict[str, list[int]]:
+def stamp_of(path: Path, record: FileRecord) -> Stamp:
+    """Return what changes when a file is written to, copied, or expected to be another."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, record.sha256]
+
+
+def _verified(root: Path) -> dict[str, Stamp]:
     """Return the stamps of the files that were found whole; none where that cannot be read."""
     try:
         stamps = json.loads((root / VERIFIED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return stamps if isinstance(stamps, dict) else {}
-
-
-def _stamp(path: Path) -> list[int]:
-    """Return what changes when a file is written to: its size and the time of its last change [ns]."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]

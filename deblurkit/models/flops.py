@@ -24,12 +24,17 @@ _FORWARD_PRODUCTS = 2  # of attention: q k' and what multiplies v
 _BACKWARD_PRODUCTS = 5  # q k' again, and the gradients of q, k, v and of the scores
 
 
+def flop_counter() -> FlopCounterMode:
+    """Return PyTorch's counter with the operators that it lacks, and what it counts wrongly, added."""
+    return FlopCounterMode(display=False, custom_mapping=_formulas())
+
+
 def count_flops(function: Callable[[], Any]) -> int:
     """Return the floating-point operations of all that ``function`` runs, its backward pass included.
 
     With fake tensors inside, nothing is computed.
     """
-    with FlopCounterMode(display=False, custom_mapping=_formulas()) as counter:
+    with flop_counter() as counter:
         function()
     return counter.get_total_flops()
 
@@ -63,13 +68,14 @@ def tmac(flops: int) -> float:
 
 
 def _formulas() -> dict[Any, Formula]:
-    """Return what PyTorch's counter lacks; each takes its operator's arguments, with shapes for tensors."""
+    """Return what PyTorch's counter lacks or gets wrong; each takes its arguments, tensors as shapes."""
     ours, aten = torch.ops.deblurkit, torch.ops.aten
     formulas: dict[Any, Formula] = {
         ours.biased_attention: _biased,
         ours.biased_attention_backward: _biased_backward,
         ours.mutual_attention: _mutual,
         ours.mutual_attention_backward: _mutual_backward,
+        aten.convolution_backward: _convolution_backward,
         aten.grid_sampler_2d: _samples,
         aten.cudnn_grid_sampler: _samples,
         aten.grid_sampler_2d_backward: _samples_backward,
@@ -79,6 +85,28 @@ def _formulas() -> dict[Any, Formula]:
         formulas[torch.ops.torchvision.deform_conv2d] = _deformable
         formulas[torch.ops.torchvision._deform_conv2d_backward] = _deformable_backward
     return formulas
+
+
+def _convolution_backward(
+    grad: Shape,
+    x: Shape,
+    weight: Shape,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    *_: Any,
+    out_shape: Sequence[Shape | None],
+    **__: Any,
+) -> int:
+    """Return a product as large as the forward one for each gradient that is asked for.
+
+    PyTorch's own formula leaves the groups out, and counts a depthwise layer's weights many times over.
+    """
+    places = x if transposed else grad
+    product = 2 * places[0] * math.prod(places[2:]) * math.prod(weight)
+    return product * sum(shape is not None for shape in out_shape[:2])
 
 
 def _attention(windows: int, tokens: int, channels: int) -> int:

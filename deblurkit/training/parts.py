@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from deblurkit.cache.limits import Limit, node_limits
 from deblurkit.cache.node_cache import NodeCache
 from deblurkit.config.schema import Config
 from deblurkit.config.sections import DataSection, LossSection, TrainSection
@@ -42,6 +45,7 @@ from deblurkit.training.optim import Schedule, build_optimizer, build_schedule
 from deblurkit.training.precision import Precision
 from deblurkit.training.step import Loss
 from deblurkit.training.validate import FrameCount, SpikeInput, Validation, validate
+from deblurkit.units import format_bytes
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ def assemble(
         keep_freed_memory()
     dataset = open_training_data(config.data, seed=config.seed, message=message)
     workers = plan_workers(config.dataloader, gpus=1, cpus=available_cpus())
-    cache = _joined_cache(config, dataset, message)
+    cache = _joined_cache(config, dataset, workers, message)
     counted = _precomputed(config.data)
     on_worker = _voxels_on_worker(config.data, device)
     (_, first), *later = config.data.crops_by_epoch
@@ -292,7 +296,7 @@ def _voxels_on_worker(section: DataSection, device: torch.device) -> bool:
 
 
 def _joined_cache(
-    config: Config, dataset: UnifiedDataset, message: Callable[[str], None]
+    config: Config, dataset: UnifiedDataset, workers: WorkerPlan, message: Callable[[str], None]
 ) -> NodeCache | None:
     """Return the node's cache of decoded frames, shared by all processes of this run, if it is asked for."""
     if not config.data.use_ram_cache:
@@ -302,7 +306,31 @@ def _joined_cache(
         return None
     name = f"{dataset.root.resolve()} {config.log.save_dir.resolve()}"
     fillable = decoded_bytes(dataset.manifest)
-    return NodeCache.join(name, max_bytes=min(int(config.data.cache_size_gb * 2**30), fillable))
+    frame = math.prod(dataset.manifest.frame_shape) * 3
+    if config.data.cache_size_gb * 2**30 < frame:
+        raise DataError(
+            f"DATA.CACHE_SIZE_GB: expected room for a frame at least ({format_bytes(frame)}),"
+            f" got {config.data.cache_size_gb:g} GiB"
+        )
+    waiting = _waiting_bytes(config, dataset, workers)
+
+    def limits(root: Path) -> list[Limit]:
+        return [replace(limit, free_bytes=max(0, limit.free_bytes - waiting)) for limit in node_limits(root)]
+
+    budget = min(int(config.data.cache_size_gb * 2**30), fillable)
+    return NodeCache.join(name, max_bytes=budget, limits=limits)
+
+
+def _waiting_bytes(config: Config, dataset: UnifiedDataset, workers: WorkerPlan) -> int:
+    """Return about what the batches that workers keep ready take of /dev/shm."""
+    pixels = math.prod(dataset.manifest.frame_shape)
+    share = config.data.crop_size**2 / pixels
+    voxels = 4 * config.data.num_voxel_bins * math.prod(dataset.manifest.spike_shape)
+    clip = config.data.clip_len * (2 * 3 * pixels + voxels)
+    loader, train = config.dataloader, config.train
+    training = workers.train * (loader.train_prefetch_factor + 1) * train.batch_size * clip * share
+    validation = workers.val * (loader.val_prefetch_factor + 1) * train.val_batch_size * clip
+    return int(training + validation)
 
 
 def _noise(section: DataSection) -> SensorNoise | None:

@@ -185,6 +185,41 @@ def test_a_killed_worker_is_named_with_what_to_lower(dataset_root):
         list(clear_errors(loader))
 
 
+def test_every_rank_has_as_many_clips_at_the_end_of_an_epoch():
+    """Nine clips for four ranks: the last batch begins the epoch again where it is short."""
+    ranks = [
+        list(stream(9, batch_size=2, rank=r, world_size=4, num_batches=2, drop_last=False)) for r in range(4)
+    ]
+    assert [[len(batch) for batch in batches] for batches in ranks] == [[2, 1]] * 4
+    assert {key.clip for batches in ranks for batch in batches for key in batch} == set(range(9))
+
+
+class Failing(TrainingClips):
+    """Clips that cannot be read for a reason of their own."""
+
+    def __getitem__(self, key):
+        raise RuntimeError("the real reason")
+
+
+def test_what_goes_wrong_in_a_worker_is_not_taken_for_a_kill(dataset_root):
+    clips = Failing(
+        open_dataset(dataset_root).sequences("train"), clip_length=2, crop_size=32, num_voxel_bins=4, seed=3
+    )
+    batches = BatchStream(len(clips), batch_size=2, seed=3, first_batch=0, num_batches=2)
+    loader = training_loader(clips, batches, num_workers=1, prefetch_factor=2, pin_memory=False)
+    with pytest.raises(RuntimeError, match="the real reason"):
+        list(clear_errors(loader))
+
+
+def test_a_full_dev_shm_is_named():
+    def full():
+        raise RuntimeError("unable to write to file </torch_1>: No space left on device (28)")
+        yield
+
+    with pytest.raises(DataError, match="do not fit into /dev/shm; enlarge it"):
+        list(clear_errors(full()))
+
+
 def test_other_errors_are_not_touched():
     def broken():
         raise RuntimeError("a fault of ours")

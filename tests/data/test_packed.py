@@ -22,8 +22,10 @@ def store(dataset_root, tmp_path_factory):
 
 @pytest.fixture
 def copy(store, tmp_path):
-    """A copy with the times of the files kept, so that it counts as verified."""
-    return shutil.copytree(store, tmp_path / "store", copy_function=shutil.copy2)
+    """A copy that has been opened, and so verified."""
+    root = shutil.copytree(store, tmp_path / "store", copy_function=shutil.copy2)
+    open_dataset(root)
+    return root
 
 
 def test_frames_and_spikes_are_those_of_the_pngs(dataset_root, store):
@@ -118,6 +120,44 @@ def test_what_has_not_changed_is_not_read_again(copy, monkeypatch):
     with pytest.raises(DataError, match="SHA-256 differs"):
         open_dataset(copy)
     assert read == ["blur.u8"]
+
+
+def test_a_copy_that_kept_its_times_is_read_again(store, tmp_path):
+    """As `rsync -t` makes it, with a byte lost on the way."""
+    root = shutil.copytree(store, tmp_path / "store", copy_function=shutil.copy2)
+    path = next(root.glob("train/*/blur.u8"))
+    times = path.stat()
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(DataError, match=f"{path.relative_to(root)}: SHA-256 differs"):
+        open_dataset(root)
+
+
+def test_a_manifest_that_expects_other_bytes_is_not_verified(copy):
+    path = copy / "manifest.json"
+    content = json.loads(path.read_text())
+    name = next(name for name in content["files"] if name.endswith("blur.u8"))
+    content["files"][name]["sha256"] = "0" * 64
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=f"{name}: SHA-256 differs"):
+        open_dataset(copy)
+
+
+def test_another_picture_under_the_name_of_a_frame_is_refused(dataset_root, tmp_path):
+    root = shutil.copytree(dataset_root, tmp_path / "data")
+    first, second = sorted(root.glob("train/scene000/blur/*.png"))[:2]
+    size = first.stat().st_size
+    first.write_bytes(second.read_bytes()[:size].ljust(size, b"\0"))
+    with pytest.raises(DataError, match=f"{first}: damaged: SHA-256 differs from the manifest's"):
+        pack_dataset(open_dataset(root), tmp_path / "store")
+
+
+def test_what_a_killed_run_has_left_is_removed(dataset_root, tmp_path):
+    (tmp_path / ".store.abc.partial").mkdir()
+    pack_dataset(open_dataset(dataset_root), tmp_path / "store")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
 
 
 def test_a_copy_is_read_once_and_then_known(copy):

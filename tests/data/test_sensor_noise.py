@@ -93,3 +93,14 @@ def test_one_draw_serves_a_whole_clip(sequence):
         for t in range(5)
     ]
     assert max(shares) - min(shares) < 0.02
+
+
+def test_where_recordings_are_joined_a_shift_stays_within_the_margin(sequence):
+    """Without a margin there is nothing beside the exposure that belongs to it."""
+    sequence._is_continuous = False
+    try:
+        for seed in range(6):
+            found = noisy(sequence, SensorNoise(shift=9), seed=seed)
+            assert np.array_equal(found, sequence.read_spikes(2, **WINDOW._asdict()))
+    finally:
+        sequence._is_continuous = True

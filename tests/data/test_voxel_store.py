@@ -85,6 +85,28 @@ def test_voxels_of_another_state_of_the_dataset_are_refused(copy):
         CountedReader(copy, BINS)
 
 
+def test_a_flipped_byte_and_another_number_of_bins_are_refused(copy):
+    folder = store_folder(copy, BINS)
+    path = next(folder.glob("train/*.npy"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=f"{path.relative_to(folder)} is damaged"):
+        CountedReader(copy, BINS)
+    folder.rename(store_folder(copy, 9))
+    with pytest.raises(DataError, match="made of another state"):
+        CountedReader(copy, 9)
+
+
+def test_a_disk_that_is_too_small_is_told_before(dataset_root, tmp_path, monkeypatch):
+    root = shutil.copytree(dataset_root, tmp_path / "data")
+    usage = shutil.disk_usage(root)._replace(free=1000)
+    monkeypatch.setattr("deblurkit.data.voxel_store.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(DataError, match="the voxels need .*, 1000 B are free"):
+        make_voxels(open_dataset(root), BINS)
+    assert not list(root.glob("*voxels*"))
+
+
 def test_damage_is_refused(copy):
     folder = store_folder(copy, BINS)
     path = next(folder.glob("train/*.npy"))

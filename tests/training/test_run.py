@@ -332,3 +332,9 @@ def test_compiling_is_announced(tiny_config, Watcher, monkeypatch):
     watcher = Watcher()
     run.train(tiny_config("TRAIN.COMPILE_MODEL=true", "TRAIN.MAX_STEPS=2"), observer=watcher)
     assert watcher.messages[0] == "compiling: the first step takes minutes"
+
+
+def test_a_cache_without_room_for_a_frame_is_refused(tiny_config, Watcher):
+    keys = ("DATA.USE_RAM_CACHE=true", "DATA.CACHE_SIZE_GB=0.0000001")
+    with pytest.raises(DataError, match="DATA.CACHE_SIZE_GB: expected room for a frame at least"):
+        run.train(tiny_config(*keys), observer=Watcher())

@@ -100,6 +100,7 @@ def check_dataset(
         if general:
             return DatasetReport(layout=found.name, root=root, sequences=(), problems=tuple(general))
         jobs = _unified_jobs(root, manifest, found.read, blur_variant, quick=quick)
+        general = _of_no_sequence(root, manifest)
     else:
         options = _options(found.name, spikes=spikes, blur_variant=blur_variant)
         jobs = _jobs(found.read(root, **options), blur_variant, quick=quick)
@@ -112,16 +113,25 @@ def check_dataset(
         total=len(jobs),
         progress=progress,
     )
-    return _reported(found.name, root, compare(results))
+    return _reported(found.name, root, compare(results), general=general)
 
 
-def _reported(layout: str, root: Path, results: Iterable[SequenceResult]) -> DatasetReport:
+def _of_no_sequence(root: Path, manifest: Manifest) -> list[Problem]:
+    """Return what is wrong with files that the manifest lists and no sequence has."""
+    folders = tuple(f"{record.folder}/" for record in manifest.sequences)
+    others = {root / name: record for name, record in manifest.files.items() if not name.startswith(folders)}
+    return list(check_sizes(others, skip=frozenset()))
+
+
+def _reported(
+    layout: str, root: Path, results: Iterable[SequenceResult], *, general: Iterable[Problem]
+) -> DatasetReport:
     results = list(results)
     return DatasetReport(
         layout=layout,
         root=root,
         sequences=tuple(result.report for result in results),
-        problems=tuple(found for result in results for found in result.problems),
+        problems=(*general, *(found for result in results for found in result.problems)),
     )
 
 

@@ -196,7 +196,10 @@ def _geometry(sequences: list[_Pairs], found: _Spikes, blurry: str) -> SpikeGeom
         for kind in ("sharp", blurry)
         for stem in pairs.stems
     )
-    first = next(image for image in images if image.is_file())
+    paths = list(images)
+    first = next((image for image in paths if image.is_file()), None)
+    if first is None:
+        raise DataError(f"{paths[0]}: expected a picture, found none here or elsewhere in the dataset")
     expected = [
         (found.recording(pairs, stem), pairs.spike_frames * (1 if found.by == "frame" else len(pairs.stems)))
         for pairs in sequences

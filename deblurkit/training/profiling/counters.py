@@ -7,7 +7,6 @@ and bytes instead of seconds. The same arithmetic then gives each module its par
 from __future__ import annotations
 
 import contextlib
-import math
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
-from deblurkit.models.flops import _formulas  # what PyTorch's counter lacks
+from deblurkit.models.flops import flop_counter
 from deblurkit.training.profiling.partition import Position
 
 Shape = Sequence[int]
@@ -36,8 +34,7 @@ class WorkClock:
     def __init__(self) -> None:
         self._moments = 0
         self._bytes = _Traffic()
-        formulas = {**_formulas(), torch.ops.aten.convolution_backward: _convolution_backward}
-        self._flops = FlopCounterMode(display=False, custom_mapping=formulas)
+        self._flops = flop_counter()
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> WorkClock:
@@ -62,28 +59,6 @@ class WorkClock:
 
     def wait(self) -> None:
         """Return at once."""
-
-
-def _convolution_backward(
-    grad: Shape,
-    x: Shape,
-    weight: Shape,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    *_: Any,
-    out_shape: Sequence[Shape | None],
-    **__: Any,
-) -> int:
-    """Return a product as large as the forward one for each gradient that is asked for.
-
-    PyTorch's own formula leaves the groups out, and counts a depthwise layer's weights many times over.
-    """
-    places = x if transposed else grad
-    product = 2 * places[0] * math.prod(places[2:]) * math.prod(weight)
-    return product * sum(shape is not None for shape in out_shape[:2])
 
 
 class _Traffic(TorchDispatchMode):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from deblurkit.analysis.tables import TimingLog
+from deblurkit.timing.partition import role_of
 from deblurkit.units import format_ms, format_share
 
 WARN, CRITICAL = 0.10, 0.20  # gap of the slowest rank to the median, as a share of the step
@@ -71,6 +72,12 @@ def by_rank(logs: Iterable[TimingLog]) -> dict[str, dict[int, pd.DataFrame]]:
     return runs
 
 
+def _plain(column: str) -> str:
+    """Return a column under the English name of its phase, whatever the language of the log."""
+    phase, slash, rest = column.partition("/")
+    return f"{role_of(phase) or phase}{slash}{rest}"
+
+
 def find_straggler(ranks: Mapping[int, pd.DataFrame]) -> Straggler | None:
     """Return the rank that holds the others up by 10 % of a step or more, None where there is none.
 
@@ -80,7 +87,8 @@ def find_straggler(ranks: Mapping[int, pd.DataFrame]) -> Straggler | None:
 
     Abstains with fewer than two ranks, or five steps that all of them have with their communication known.
     """
-    measured = {rank: table for rank, table in ranks.items() if _WAITING in table}
+    plain = {rank: table.rename(columns=_plain) for rank, table in ranks.items()}
+    measured = {rank: table for rank, table in plain.items() if _WAITING in table}
     if len(measured) < 2:
         return None
     common = set.intersection(*(set(table.index[table[_WAITING].notna()]) for table in measured.values()))

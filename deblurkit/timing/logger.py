@@ -74,7 +74,7 @@ class TimingLogger:
         csv: write ``….rank{rank}.csv`` too.
         trace_steps: steps, after the first 5, that are written to ``….rank{rank}.trace.json``.
         budget_percent: what timing itself may cost of the steps' wall time; None for no budget.
-        on_over_budget: called once, within ``step()``, with the percentage that passed the budget.
+        on_over_budget: called within ``step()`` with the percentage, whenever the budget is passed anew.
         outputs: further takers of finished steps, such as `scalars.Scalars`.
         warn: takes a sentence that the user should not miss; ``warnings.warn`` by default.
         started_at: unix time in the files' names, for ranks to agree on; now by default.
@@ -358,7 +358,7 @@ class _Tracer:
             self._warm_up -= 1
             return
         start_us = self._end_us
-        if self._before is not None and self._before.end is not step.start:
+        if self._before is not None and self._before.host_end_ns != step.host_start_ns:
             start_us += max(0, step.host_start_ns - self._before.host_end_ns) / 1000  # a validation, say
         self._end_us = start_us + timing.wall_ms * 1000
         spans = self._spans(step, start_us)

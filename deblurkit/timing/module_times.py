@@ -26,8 +26,11 @@ class Call:
 
     __slots__ = (
         "backward_end",
+        "backward_end_at",
         "backward_start",
+        "ends_by_parameters",
         "forward_end",
+        "forward_end_at",
         "forward_start",
         "is_again",
         "waiting",
@@ -40,7 +43,10 @@ class Call:
         self.forward_end: Mark = None
         self.backward_start: Mark = None
         self.backward_end: Mark = None
+        self.backward_end_at = -1  # numbers of marks: which came first, whatever the clock
+        self.forward_end_at = -1
         self.is_again = is_again
+        self.ends_by_parameters = False
         self.waiting = 0  # inputs whose gradients have not come yet
 
 
@@ -82,7 +88,8 @@ class ModuleTimes:
         self._running: dict[int, list[Call]] = {}  # by thread, innermost last
         self._calls: list[Call] = []
         self._going_back: list[Call] = []  # whose backward pass has begun, innermost last
-        self._taken: list[tuple[Call, tuple[Call, ...]]] = []  # made again, and inside whose backward passes
+        self._taken: list[tuple[Call, tuple[Call, ...]]] = []  # made again, and whose backward had begun
+        self._leaf_hooks: list[RemovableHandle] = []  # on tensors that live longer than a step
         self.marks = 0
         for watch in self._watches:
             watch.handles = [
@@ -99,11 +106,19 @@ class ModuleTimes:
         calls, self._calls = self._calls, []
         again, self._taken = self._taken, []
         self._is_on = False
+        for handle in self._leaf_hooks:
+            handle.remove()
+        self._leaf_hooks.clear()
         self._running.clear()
         self._going_back.clear()
         for watch in self._watches:
             _keep_last_parameter(watch)
         return [*self._spans(calls), *self._again_spans(again)]
+
+    @property
+    def num_modules(self) -> int:
+        """How many modules are timed."""
+        return len(self._watches)
 
     def thin_out(self) -> int:
         """Stop timing the modules of the deepest rows, and return how many are left."""
@@ -128,7 +143,7 @@ class ModuleTimes:
         def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if not self._is_on:
                 return
-            call = Call(watch, is_again=_is_in_backward())
+            call = Call(watch, is_again=is_in_backward())
             self._running.setdefault(_thread(), []).append(call)
             self._calls.append(call)
             if _wants_gradients():
@@ -144,18 +159,25 @@ class ModuleTimes:
         if not self._is_on or not running:
             return
         call = running.pop()
-        call.forward_end = self._mark()
+        call.forward_end, call.forward_end_at = self._mark(), self.marks
         if _wants_gradients():
             for tensor in _tensors(output):
                 if tensor.requires_grad:
-                    tensor.register_hook(self._on_output(call))
+                    self._hook(tensor, self._on_output(call))
+
+    def _hook(self, tensor: Tensor, note: Callable[[Tensor], None]) -> None:
+        """Have ``note`` called with the gradient of a tensor, in this step only."""
+        handle = tensor.register_hook(note)
+        if tensor.is_leaf:
+            self._leaf_hooks.append(handle)
 
     def _watch_inputs(self, call: Call, inputs: list[Any]) -> None:
         wanted = [tensor for tensor in _tensors(inputs) if tensor.requires_grad]
         call.waiting = len(wanted)
         for tensor in wanted:
-            tensor.register_hook(self._on_input(call))
+            self._hook(tensor, self._on_input(call))
         if not wanted:
+            call.ends_by_parameters = True
             self._watch_parameters(call.watch)
 
     def _watch_parameters(self, watch: _Watch) -> None:
@@ -171,16 +193,24 @@ class ModuleTimes:
         def note(grad: Tensor) -> None:
             if self._is_on and call.backward_start is None:
                 call.backward_start = self._mark()
+                self._end_earlier(call)
                 self._going_back.append(call)
 
         return note
+
+    def _end_earlier(self, call: Call) -> None:
+        """End another call of the same module: parameters get one gradient for all of them, at the end."""
+        for other in self._going_back:
+            is_open = other.watch is call.watch and other.ends_by_parameters and other.backward_end is None
+            if is_open and call.ends_by_parameters:
+                other.backward_end, other.backward_end_at = call.backward_start, self.marks
 
     def _on_input(self, call: Call) -> Callable[[Tensor], None]:
         def note(grad: Tensor) -> None:
             if not self._is_on or call.backward_start is None:
                 return
             call.waiting -= 1
-            call.backward_end = self._mark()
+            call.backward_end, call.backward_end_at = self._mark(), self.marks
             if call.waiting <= 0 and call in self._going_back:
                 self._going_back.remove(call)
 
@@ -193,7 +223,7 @@ class ModuleTimes:
             watch.last_parameter = number
             for call in reversed(self._going_back):
                 if call.watch is watch:
-                    call.backward_end = self._mark()
+                    call.backward_end, call.backward_end_at = self._mark(), self.marks
                     break
 
         return note
@@ -208,11 +238,15 @@ class ModuleTimes:
                 yield Span(f"{self._backward}/{row}", call.backward_start, call.backward_end)
 
     def _again_spans(self, again: list[tuple[Call, tuple[Call, ...]]]) -> Iterator[Span]:
-        """Yield what was made again once more, to be taken from the backward passes that it lies in."""
+        """Yield what was made again once more, to be taken from the backward passes that it lies in.
+
+        Of those that had begun by then, these are the ones that ended later: others were over, or will never
+        be, as the gradient of an input does not come.
+        """
         for call, inside in again:
             if call.forward_end is None:
                 continue
-            for row in {other.watch.row for other in inside if other.backward_end is not None}:
+            for row in {other.watch.row for other in inside if other.backward_end_at > call.forward_end_at}:
                 yield Span(f"{self._backward}/{row}", call.forward_start, call.forward_end, weight=-1)
 
 
@@ -253,7 +287,7 @@ def _wants_gradients() -> bool:
     return torch.is_grad_enabled()
 
 
-def _is_in_backward() -> bool:
+def is_in_backward() -> bool:
     """Return whether this thread is inside a backward pass: a forward call there is made again."""
     import torch
 

@@ -52,11 +52,11 @@ class OwnCost:
 
 
 class Overhead:
-    """Adds up what timing costs, step by step, and says once when it passes its budget.
+    """Adds up what timing costs, step by step, and says when it passes its budget.
 
     Args:
         budget_percent: of the wall time, over the last `WINDOW` steps (at least 10); None for no budget.
-        on_over_budget: called once, with the percentage.
+        on_over_budget: called with the percentage whenever it is passed, over at least 10 further steps.
 
     Attributes:
         is_over: whether the budget has been passed at some time.
@@ -94,7 +94,7 @@ class Overhead:
         self._own += own_us
         self._wall += wall_us
         self._steps += 1
-        if self._budget is not None and not self.is_over and len(self._recent) >= _FEWEST_STEPS:
+        if self._budget is not None and len(self._recent) >= _FEWEST_STEPS:
             self._check(self._budget)
 
     def report(self) -> OwnCost:
@@ -107,6 +107,8 @@ class Overhead:
         percent = 100 * self._recent_own / self._recent_wall if self._recent_wall > 0 else 0.0
         if percent > budget:
             self.is_over = True
+            self._recent.clear()  # what is done about it has to show before it is said again
+            self._recent_own = self._recent_wall = 0.0
             if self._tell is not None:
                 self._tell(percent)
 
@@ -136,23 +138,24 @@ def hook_mark_cost_us(clock: Clock) -> float:
     from deblurkit.timing.module_times import ModuleTimes
 
     module = torch.nn.utils.skip_init(torch.nn.Linear, 1, 1)  # draws nothing from the run's random state
-    number = torch.zeros(1, 1, requires_grad=True)
 
-    def least_ns() -> int:
+    def least_ns(times: ModuleTimes | None = None) -> int:
         taken = []
         for _ in range(_ROUNDS_OF_HOOKS):
+            number = torch.zeros(1, 1, requires_grad=True)  # a fresh one: hooks stay with a tensor
             began = time.perf_counter_ns()
+            if times is not None:
+                times.begin()
             module(number).backward()
+            spans = times.take() if times is not None else []
             taken.append(time.perf_counter_ns() - began)
+            clock.release({id(mark): mark for span in spans for mark in (span.start, span.end)}.values())
         return min(taken)
 
-    module(number).backward()
+    least_ns()
     without = least_ns()
     times = ModuleTimes({module: "calibration"}, clock)
-    times.begin()
-    hooked = least_ns()
+    hooked = least_ns(times)
     marks_per_call = times.marks / _ROUNDS_OF_HOOKS
-    spans = times.take()
     times.remove()
-    clock.release({id(mark): mark for span in spans for mark in (span.start, span.end)}.values())
     return max(0.0, (hooked - without) / max(marks_per_call, 1.0) / 1000)

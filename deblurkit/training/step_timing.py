@@ -142,7 +142,7 @@ class RunTiming:
 
     def _thin_out(self, percent: float) -> None:
         """Time fewer modules, as timing has cost more than it may."""
-        if self.module_times is None:
+        if self.module_times is None or not self.module_times.num_modules:
             return
         left = self.module_times.thin_out()
         still = f"{left} modules are still timed" if left else "only phases are timed from here on"

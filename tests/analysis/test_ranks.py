@@ -53,3 +53,11 @@ def test_ranks_that_are_alike_have_no_straggler():
 )
 def test_with_too_little_known_nothing_is_said(ranks):
     assert find_straggler(ranks) is None
+
+
+def test_a_chinese_log_is_read_alike():
+    chinese = {"forward": "前向传播总耗时", "backward": "反向传播总耗时", "data": "数据加载"}
+    chinese["backward/all_reduce"] = "反向传播总耗时/all_reduce"
+    others = rank(backward=260, waiting=61, wall=370).rename(columns=chinese)
+    found = find_straggler({0: others, 1: rank(forward=160, wall=370).rename(columns=chinese), 2: others})
+    assert (found.rank, found.phase) == (1, "forward")

@@ -249,3 +249,56 @@ def test_thinning_out_leaves_the_rows_above():
         f"{kind}/{row}" for kind in ("forward", "backward") for row in ("stem", "block0", "block1", "block2")
     }
     assert times.thin_out() == 0 and step(model, times) == {}
+
+
+@pytest.mark.parametrize("mode", ["reentrant", "non-reentrant"])
+def test_the_stem_s_time_is_its_own_over_several_micro_steps(mode):
+    """Two micro-steps in one step: what is made again in the second lies in no stem of the first."""
+    clock = Ticking()
+    model = Chain(clock, mode)
+    times = ModuleTimes(rows_of(model), clock)
+    for _ in range(2):
+        times.begin()
+        for _ in range(2):
+            model(torch.ones(2)).sum().backward()
+        found = summed(times.take())
+        assert (found["forward/stem"], found["backward/stem"]) == (14, 22)
+        assert found["backward/block1"] == 2 * 232 and found["backward/recompute/block1"] == 2 * 112
+
+
+def test_an_input_whose_gradient_never_comes_takes_nothing_from_a_module():
+    class Both(Slow):
+        def forward(self, x, unused):
+            return super().forward(x)
+
+    clock = Ticking()
+    first, both = Slow(clock, 1, 2), Both(clock, 5, 20)
+    again = Slow(clock, 100, 200)
+    times = ModuleTimes({both: "both", again: "again"}, clock)
+    times.begin()
+    x = checkpoint(again, first(torch.ones(2)), use_reentrant=False)
+    both(x, torch.ones(2, requires_grad=True)).sum().backward()
+    found = summed(times.take())
+    assert found["backward/both"] == 20 and found["backward/again"] == 200
+    assert found["backward/recompute/again"] == 100
+
+
+def test_a_module_that_begins_the_graph_twice_has_both_its_backward_passes():
+    clock = Ticking()
+    stem = Slow(clock, 3, 20)
+    times = ModuleTimes({stem: "stem"}, clock)
+    times.begin()
+    (stem(torch.ones(2)) + stem(torch.ones(2))).sum().backward()
+    assert summed(times.take()) == {"forward/stem": 6, "backward/stem": 40}
+
+
+def test_tensors_that_live_on_keep_no_hooks():
+    clock = Ticking()
+    module, query = Slow(clock, 3, 4), nn.Parameter(torch.ones(2))
+    times = ModuleTimes({module: "module"}, clock)
+    marks = []
+    for _ in range(5):
+        assert step(module, times, query) == {"forward/module": 3, "backward/module": 4}
+        marks.append(times.marks)
+    assert marks == [4, 8, 12, 16, 20]
+    assert not query._backward_hooks

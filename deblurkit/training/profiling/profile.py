@@ -16,7 +16,7 @@ from deblurkit.config.schema import Config
 from deblurkit.errors import DeblurkitError, UsageError
 from deblurkit.timing.clock import Clock, Mark, clock_for
 from deblurkit.timing.module_rows import Language
-from deblurkit.timing.module_times import ModuleTimes
+from deblurkit.timing.module_times import ModuleTimes, is_in_backward
 from deblurkit.timing.peaks import peak_of
 from deblurkit.training.parts import count_parameters
 from deblurkit.training.profiling.counters import MemoryClock, WorkClock
@@ -268,6 +268,8 @@ def _noted_shapes(rows: Rows) -> Iterator[Shapes]:
 
     def note(row: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if is_in_backward():  # made again
+                return
             shapes.calls[row] = shapes.calls.get(row, 0) + 1
             shapes.inputs.setdefault(row, shapes_in([*args, *kwargs.values()]))
             shapes.outputs.setdefault(row, shapes_in(output))

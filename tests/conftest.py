@@ -7,6 +7,16 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _freed_memory_is_given_back():
+    """A run in the tests' own process leaves its allocator alone: what is kept adds up to gigabytes."""
+    import deblurkit.training.parts
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deblurkit.training.parts, "keep_freed_memory", lambda: True)
+        yield
+
+
 @pytest.fixture(scope="session")
 def dataset_root(tmp_path_factory):
     from deblurkit.data.synthetic import make_synthetic

@@ -57,7 +57,8 @@ def test_a_pattern_finds_modules(tiny_config, Watcher):
 
 
 def test_over_budget_fewer_modules_are_timed_and_it_is_said(tiny_config, Watcher):
-    config, watcher = tiny_config("LOG.TIMING_BUDGET_PERCENT=0.0001", "TRAIN.MAX_STEPS=60"), Watcher()
+    keys = ("LOG.TIMING_BUDGET_PERCENT=0.0001", "LOG.TIMING_MODULE_DEPTH=2", "TRAIN.MAX_STEPS=60")
+    config, watcher = tiny_config(*keys), Watcher()
     run.train(config, observer=watcher)
     said = [text for text in watcher.messages if "LOG.TIMING_BUDGET_PERCENT" in text]
     assert len(said) > 1 and all("still timed" in text for text in said[:-1])

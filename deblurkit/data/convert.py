@@ -14,16 +14,9 @@ from pydantic import JsonValue
 from deblurkit import __version__
 from deblurkit.data.dataset_writer import SequenceWriter, check_free, encode_png
 from deblurkit.data.draft import Draft, WholeSequence, fingerprint
+from deblurkit.data.frames import Frame, read_bytes
 from deblurkit.data.layouts.gopro_all import SpikeSimulation, simulated_spikes
-from deblurkit.data.layouts.source import (
-    Frame,
-    SourceDataset,
-    SourceSequence,
-    decode_image,
-    image_shape,
-    is_png,
-    read_bytes,
-)
+from deblurkit.data.layouts.source import SourceDataset, SourceSequence, decode_image, image_shape, is_png
 from deblurkit.data.manifest import FileRecord, Manifest, plain_name
 from deblurkit.data.parallel import Progress, Tick, run_jobs
 from deblurkit.data.unified import UnifiedDataset, open_dataset

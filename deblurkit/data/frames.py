@@ -70,7 +70,7 @@ class PngFrames:
             DataError: if the file is missing, damaged or of another size.
         """
         path = self.path(kind, index)
-        return self.decoded(file_bytes(path), path, window)
+        return self.decoded(read_bytes(path), path, window)
 
     def decoded(self, data: bytes, path: Path, window: Window | None = None) -> Frame:
         """Return the frame, or a window of it, that ``data`` of the file ``path`` is.
@@ -91,7 +91,7 @@ class PngFrames:
         return self._folder / kind / f"{self._stems[index]}.png"
 
 
-def file_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """Return the content of a file.
 
     Raises:

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from deblurkit.data.dataset_writer import check_free
-from deblurkit.data.frames import Frame, FrameKind, PngFrames, file_bytes
+from deblurkit.data.frames import Frame, FrameKind, PngFrames, read_bytes
 from deblurkit.data.manifest import MANIFEST, FileRecord, Manifest
 from deblurkit.data.unified import Sequence, UnifiedDataset, open_dataset
 from deblurkit.data.verified import note_verified, sha256_of, stamp_of
@@ -133,7 +133,7 @@ def _decoded(
 
     def decode(index: int) -> Frame:
         path = frames.path(kind, index)
-        data = file_bytes(path)
+        data = read_bytes(path)
         expected = source.manifest.files[path.relative_to(source.root).as_posix()].sha256
         if hashlib.sha256(data).hexdigest() != expected:
             raise DataError(f"{path}: damaged: SHA-256 differs from the manifest's")

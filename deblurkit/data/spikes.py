@@ -288,7 +288,7 @@ def _geometry_beside(path: Path) -> SpikeGeometry:
     """Return the geometry that a ``config.yaml`` beside or above a ``.dat`` gives."""
     for folder in list(path.absolute().parents)[:3]:
         if (folder / "config.yaml").is_file():
-            return _read_geometry(folder / "config.yaml")
+            return read_geometry(folder / "config.yaml")
     fitting = ", ".join(map(str, geometries_of_size(path.stat().st_size)))
     raise DataError(
         f"{path}: a .dat does not tell its size, and no config.yaml (spike_w, spike_h) is near; "
@@ -296,15 +296,21 @@ def _geometry_beside(path: Path) -> SpikeGeometry:
     )
 
 
-def _read_geometry(config: Path) -> SpikeGeometry:
+def read_geometry(config: Path) -> SpikeGeometry:
+    """Return the frame size that a ``config.yaml`` gives (``spike_h``, ``spike_w``).
+
+    Raises:
+        DataError: if it cannot be read or makes no frame size.
+    """
     try:
         values = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-    sizes = [values.get(key) for key in ("spike_h", "spike_w")] if isinstance(values, dict) else []
-    height, width = sizes or (None, None)
+    is_mapping = isinstance(values, dict)
+    height, width = (values.get(key) if is_mapping else None for key in ("spike_h", "spike_w"))
     if not isinstance(height, int) or not isinstance(width, int):
-        raise DataError(f"{config}: whole numbers spike_h and spike_w expected, got {sizes or 'no mapping'}")
+        found = f"{height!r} and {width!r}" + ("" if is_mapping else " (no mapping)")
+        raise DataError(f"{config}: whole numbers spike_h and spike_w expected, got {found}")
     try:
         return SpikeGeometry(height=height, width=width)
     except ValueError as error:

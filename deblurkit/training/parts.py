@@ -192,7 +192,9 @@ def assemble(
         counted=counted,
     )
     held_out = HeldOut(
-        _evaluation_clips(dataset, config, split=config.data.val_split, on_worker=on_worker, cache=cache),
+        _evaluation_clips(
+            dataset, config, split=config.data.val_split, counted=counted, on_worker=on_worker, cache=cache
+        ),
         batch_size=config.train.val_batch_size,
         num_workers=workers.val,
         prefetch_factor=config.dataloader.val_prefetch_factor,
@@ -225,7 +227,12 @@ def assemble(
 def held_out_part(config: Config, *, split: Split | None = None) -> HeldOut:
     """Return the split that the configuration holds out, loaded as the TEST section says."""
     return HeldOut(
-        _evaluation_clips(open_dataset(config.data.root), config, split=split or config.data.val_split),
+        _evaluation_clips(
+            open_dataset(config.data.root),
+            config,
+            split=split or config.data.val_split,
+            counted=_precomputed(config.data),
+        ),
         batch_size=config.test.batch_size,
         num_workers=config.test.num_workers,
         prefetch_factor=config.dataloader.val_prefetch_factor,
@@ -349,6 +356,7 @@ def _evaluation_clips(
     config: Config,
     *,
     split: Split,
+    counted: CountedReader | None = None,
     on_worker: bool = True,
     cache: NodeCache | None = None,
 ) -> EvaluationClips:
@@ -364,7 +372,7 @@ def _evaluation_clips(
         clip_length=config.data.clip_len,
         num_voxel_bins=config.data.num_voxel_bins,
         voxels_on_worker=on_worker,
-        counted=_precomputed(config.data),
+        counted=counted,
     )
 
 

@@ -168,6 +168,13 @@ def test_a_damaged_file_is_one_line_from_a_worker_too(dataset_root, tmp_path, wo
     assert str(caught.value).endswith("damaged: not a readable PNG") and "\n" not in str(caught.value)
 
 
+def loader_of(kind, root):
+    """Return a loader of clips of a kind, with one worker."""
+    clips = kind(open_dataset(root).sequences("train"), clip_length=2, crop_size=32, num_voxel_bins=4, seed=3)
+    batches = BatchStream(len(clips), batch_size=2, seed=3, first_batch=0, num_batches=2)
+    return training_loader(clips, batches, num_workers=1, prefetch_factor=2, pin_memory=False)
+
+
 class Deadly(TrainingClips):
     """Clips whose reading kills the process, as a machine out of memory does."""
 
@@ -176,11 +183,7 @@ class Deadly(TrainingClips):
 
 
 def test_a_killed_worker_is_named_with_what_to_lower(dataset_root):
-    clips = Deadly(
-        open_dataset(dataset_root).sequences("train"), clip_length=2, crop_size=32, num_voxel_bins=4, seed=3
-    )
-    batches = BatchStream(len(clips), batch_size=2, seed=3, first_batch=0, num_batches=2)
-    loader = training_loader(clips, batches, num_workers=1, prefetch_factor=2, pin_memory=False)
+    loader = loader_of(Deadly, dataset_root)
     with pytest.raises(DataError, match="a loader worker was killed.*DATALOADER.TOTAL_WORKERS"):
         list(clear_errors(loader))
 
@@ -202,11 +205,7 @@ class Failing(TrainingClips):
 
 
 def test_what_goes_wrong_in_a_worker_is_not_taken_for_a_kill(dataset_root):
-    clips = Failing(
-        open_dataset(dataset_root).sequences("train"), clip_length=2, crop_size=32, num_voxel_bins=4, seed=3
-    )
-    batches = BatchStream(len(clips), batch_size=2, seed=3, first_batch=0, num_batches=2)
-    loader = training_loader(clips, batches, num_workers=1, prefetch_factor=2, pin_memory=False)
+    loader = loader_of(Failing, dataset_root)
     with pytest.raises(RuntimeError, match="the real reason"):
         list(clear_errors(loader))
 

@@ -21,7 +21,8 @@ from deblurkit.data.checks.files import (
 )
 from deblurkit.data.checks.rates import extreme_pixels, packed_rate, spike_counts
 from deblurkit.data.checks.report import Problem, SequenceReport, SequenceResult, problem
-from deblurkit.data.layouts.source import Frame, SourceSequence
+from deblurkit.data.frames import Frame
+from deblurkit.data.layouts.source import SourceSequence
 from deblurkit.data.manifest import FileRecord
 from deblurkit.data.simulate import BlurVariant
 from deblurkit.data.spikes import PackedSpikes

@@ -11,11 +11,10 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-import yaml
 
 from deblurkit.data.layouts.source import image_shape, read_image
 from deblurkit.data.simulate import gray
-from deblurkit.data.spikes import COMMON_GEOMETRIES, SpikeGeometry, open_spikes
+from deblurkit.data.spikes import COMMON_GEOMETRIES, SpikeGeometry, open_spikes, read_geometry
 from deblurkit.errors import DataError
 
 _T = TypeVar("_T")
@@ -105,19 +104,7 @@ def configured_geometry(folders: Iterable[Path]) -> SpikeGeometry | None:
         DataError: if it cannot be read or makes no frame size.
     """
     config = next((folder / CONFIG for folder in folders if (folder / CONFIG).is_file()), None)
-    if config is None:
-        return None
-    try:
-        values = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-    height, width = (values.get(key) if isinstance(values, dict) else None for key in ("spike_h", "spike_w"))
-    if not isinstance(height, int) or not isinstance(width, int):
-        raise DataError(f"{config}: whole numbers spike_h and spike_w expected, got {height!r} and {width!r}")
-    try:
-        return SpikeGeometry(height, width)
-    except ValueError as error:
-        raise DataError(f"{config}: {error}") from error
+    return None if config is None else read_geometry(config)
 
 
 def _divided(shape: tuple[int, int], divisor: int) -> SpikeGeometry | None:

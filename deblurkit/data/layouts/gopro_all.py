@@ -19,9 +19,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from deblurkit.data.frames import Frame
 from deblurkit.data.layouts.gopro import ALL_FOLDER, SPIKES_PER_SHARP, beside
 from deblurkit.data.layouts.listing import described, stems
-from deblurkit.data.layouts.source import Frame, SourceSequence, read_image
+from deblurkit.data.layouts.source import SourceSequence, read_image
 from deblurkit.data.manifest import Split
 from deblurkit.data.simulate import Light, SpikeSensor, gray, spike_frames
 from deblurkit.data.video import VIDEO_SENSOR

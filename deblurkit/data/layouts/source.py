@@ -5,19 +5,16 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from deblurkit.data.frames import Frame, read_bytes
 from deblurkit.data.manifest import Split
 from deblurkit.data.simulate import BlurVariant
 from deblurkit.data.spikes import SpikeGeometry, open_spikes
 from deblurkit.errors import DataError
-
-Frame: TypeAlias = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -130,16 +127,6 @@ def read_image(path: Path) -> Frame:
         DataError: if it is missing or damaged; a PNG that ends early is damaged.
     """
     return decode_image(read_bytes(path), path)
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return the content of a file, or raise a DataError that names it."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: missing") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def decode_image(data: bytes, path: Path) -> Frame:

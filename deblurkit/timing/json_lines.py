@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from deblurkit.timing.records import StepTiming
+from deblurkit.timing.step_file import StepFile
 
 SCHEMA = "deblurkit-timing/1"
 
 
-class JsonLinesLog:
+class JsonLinesLog(StepFile):
     """Appends ``[step, unix_time, wall_ms, value, …]`` rows whose values follow the header's ``names``.
 
     A name that appears later is announced by a new ``{"names": [...]}`` line; ``null`` is "not measured in
@@ -32,13 +32,10 @@ class JsonLinesLog:
         started_at: float,
         flush_interval: int,
     ) -> None:
-        self.path = path
-        self._file = path.open("w", encoding="utf-8")
+        super().__init__(path, flush_interval=flush_interval)
         self._names: list[str] = []
         self._known: set[str] = set()
         self._own_clock = self._clock = clock
-        self._flush_interval = max(1, flush_interval)
-        self._unflushed = 0
         head = {
             "schema": SCHEMA,
             "rank": rank,
@@ -58,15 +55,7 @@ class JsonLinesLog:
         values = [timing.milliseconds.get(name) for name in self._names]
         cells = [",null" if value is None else f",{value:.4f}" for value in values]
         self._file.write(f"[{timing.step},{timing.unix_time:.3f},{timing.wall_ms:.4f}{''.join(cells)}]\n")
-        self._unflushed += 1
-        if self._unflushed >= self._flush_interval:
-            self._file.flush()
-            self._unflushed = 0
-
-    def abandon(self) -> None:
-        """Close the file as it is, also where what is buffered cannot be written any more."""
-        with contextlib.suppress(OSError):
-            self._file.close()
+        self._step_written()
 
     def close(self, overhead: Mapping[str, float] | None = None) -> None:
         """Append what timing has cost, if that is known, and close the file; closing twice does no harm."""

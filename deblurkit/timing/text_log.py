@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import functools
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from rich.cells import cell_len
 
 from deblurkit.timing.records import UNACCOUNTED, StepTiming, children_of
 from deblurkit.timing.statistics import Statistics
+from deblurkit.timing.step_file import StepFile
 
 RULE = "=" * 80
 NAME_COLUMNS = 40
@@ -76,29 +76,18 @@ def format_summary(num_steps: int, statistics: Mapping[str, Statistics]) -> str:
     return "\n".join(lines) + "\n"
 
 
-class TextLog:
+class TextLog(StepFile):
     """Appends step blocks to a file, flushing every ``flush_interval`` steps."""
 
     def __init__(self, path: Path, *, head: str, flush_interval: int) -> None:
-        self.path = path
-        self._file = path.open("w", encoding="utf-8")
+        super().__init__(path, flush_interval=flush_interval)
         self._file.write(head)
         self._file.flush()
-        self._flush_interval = max(1, flush_interval)
-        self._unflushed = 0
 
     def write_step(self, timing: StepTiming, averages: Mapping[str, float]) -> None:
         """Append the block of one step."""
         self._file.write(format_step(timing, averages))
-        self._unflushed += 1
-        if self._unflushed >= self._flush_interval:
-            self._file.flush()
-            self._unflushed = 0
-
-    def abandon(self) -> None:
-        """Close the file as it is, also where what is buffered cannot be written any more."""
-        with contextlib.suppress(OSError):
-            self._file.close()
+        self._step_written()
 
     def close(self, summary: str = "") -> None:
         """Append the summary, if any, and close the file."""

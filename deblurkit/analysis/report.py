@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,6 +12,7 @@ from deblurkit.analysis.partition import Partition, repair
 from deblurkit.analysis.statistics import spread, steps_back, warmup_length
 from deblurkit.analysis.tables import TimingLog
 from deblurkit.errors import DeblurkitError
+from deblurkit.timing.records import Beside
 from deblurkit.units import plural
 
 
@@ -33,6 +35,7 @@ class Report:
         notes: what the reader should know about the log, a sentence each.
         damaged_lines: lines that could not be read.
         has_percentiles: whether medians and percentiles are known.
+        beside: what was done beside the steps, each name once.
     """
 
     source: str
@@ -49,6 +52,7 @@ class Report:
     notes: tuple[str, ...]
     damaged_lines: int
     has_percentiles: bool
+    beside: tuple[Beside, ...] = ()
 
 
 def analyze(log: TimingLog, *, warmup_steps: int | None = None) -> Report:
@@ -92,6 +96,7 @@ def analyze(log: TimingLog, *, warmup_steps: int | None = None) -> Report:
         notes=_notes(log, partition, skipped, forced=warmup_steps is not None),
         damaged_lines=log.damaged_lines,
         has_percentiles=not log.is_summary,
+        beside=_added_up(log.beside),
     )
 
 
@@ -103,6 +108,17 @@ def _warmup(log: TimingLog, partition: Partition, wanted: int | None) -> int:
         if wanted > 0:
             raise DeblurkitError(f"{log.source}: --warmup {wanted} leaves no step; the log holds {held}")
     return wanted
+
+
+def _added_up(beside: Iterable[Beside]) -> tuple[Beside, ...]:
+    """Return one entry a name, the longest first."""
+    whole: dict[str, Beside] = {}
+    for part in beside:
+        so_far = whole.get(part.name, Beside(part.name, 0.0, 0, 0))
+        whole[part.name] = Beside(
+            part.name, so_far.seconds + part.seconds, so_far.count + part.count, part.after_step
+        )
+    return tuple(sorted(whole.values(), key=lambda part: -part.seconds))
 
 
 def _notes(log: TimingLog, partition: Partition, skipped: int, *, forced: bool) -> tuple[str, ...]:

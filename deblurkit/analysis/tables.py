@@ -11,6 +11,7 @@ from typing import TypeGuard
 import pandas as pd
 
 from deblurkit.errors import DeblurkitError
+from deblurkit.timing.records import Beside
 
 MOST_NAMES = 5_000
 _LONGEST_MS = 1e12
@@ -35,6 +36,7 @@ class TimingLog:
         damaged_lines: lines that should have been understood and were not.
         notes: what the reader has to say about the file, a sentence each.
         rank: the process that wrote it, if the log says.
+        beside: what was done beside the steps.
     """
 
     source: str
@@ -46,6 +48,7 @@ class TimingLog:
     damaged_lines: int = 0
     notes: tuple[str, ...] = ()
     rank: int | None = None
+    beside: tuple[Beside, ...] = ()
 
     @property
     def is_summary(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from deblurkit.analysis.tables import StepRows, TimingLog, is_duration, is_step
 from deblurkit.errors import DeblurkitError
 from deblurkit.timing.json_lines import SCHEMA
-from deblurkit.timing.records import UNACCOUNTED, clean_name
+from deblurkit.timing.records import UNACCOUNTED, Beside, clean_name
 from deblurkit.units import plural
 
 _FAMILY = SCHEMA.rpartition("/")[0] + "/"
@@ -48,6 +48,9 @@ class _Parser:
         self._samples_per_step: int | None = None
         self._rank: int | None = None
         self._damaged = 0
+        self._beside: list[Beside] = []
+        self._clocks: dict[str, int] = {}
+        self._own_clock = self._clock = ""
 
     def feed(self, line: object) -> None:
         """Take one decoded line in."""
@@ -76,6 +79,8 @@ class _Parser:
             samples_per_step=self._samples_per_step,
             damaged_lines=self._damaged,
             rank=self._rank,
+            notes=self._notes(),
+            beside=tuple(self._beside),
         )
 
     def _take_object(self, line: dict[str, object]) -> bool:
@@ -95,7 +100,27 @@ class _Parser:
         rank = line.get("rank")
         if isinstance(rank, int) and not isinstance(rank, bool):
             self._rank = rank
+        if schema:
+            self._own_clock = str(line.get("clock", ""))
+        self._clock = str(line.get("clock", self._own_clock))
+        return "beside" not in line or self._take_beside(line)
+
+    def _take_beside(self, line: dict[str, object]) -> bool:
+        seconds, count, after = line.get("seconds"), line.get("count"), line.get("after_step")
+        if not is_duration(seconds) or not is_step(count) or not is_step(after):
+            return False
+        self._beside.append(Beside(clean_name(str(line["beside"])), float(seconds), count, after))
         return True
+
+    def _notes(self) -> tuple[str, ...]:
+        """Say how many steps were told by another clock than the log's: rows of the device lack in them."""
+        others = sum(count for clock, count in self._clocks.items() if clock != self._own_clock)
+        if not others:
+            return ()
+        return (
+            f"{plural(others, 'step')} on another clock than the log's ({self._own_clock}): the device was"
+            " too far behind, and only their wall time is known.",
+        )
 
     def _take_row(self, row: list[object]) -> bool:
         if len(row) < _FIXED_COLUMNS or len(row) > _FIXED_COLUMNS + len(self._names):
@@ -111,6 +136,7 @@ class _Parser:
                 return False
             times[name] = times.get(name, 0.0) + value
         self._rows.add(step, total_ms, times, wall_known=True)
+        self._clocks[self._clock] = self._clocks.get(self._clock, 0) + 1
         return True
 
 

@@ -12,10 +12,12 @@ from collections.abc import Iterable
 
 from deblurkit.analysis.tables import StepRows, TimingLog, is_duration, is_step
 from deblurkit.errors import DeblurkitError
-from deblurkit.timing.records import UNACCOUNTED, clean_name
+from deblurkit.timing.records import UNACCOUNTED, Beside, clean_name
+from deblurkit.timing.text_log import BESIDE as BESIDE_THE_STEPS
 from deblurkit.units import plural
 
 HEADER = b"# deblurkit timing log "
+BESIDE = BESIDE_THE_STEPS.encode()
 VERSION = b"1"
 _RULE = b"========"
 _SUMMARY = b"Timing Summary (Total "
@@ -24,6 +26,7 @@ _MOST_LABELS = 50_000
 _ROUNDING_MS = 0.006  # a value printed with two decimals is off by 0.005 at most
 _TOTAL_ROW = re.compile(rb"^[ \t]*Total[ -]*:\s*\d[\d.]*\s*ms", re.MULTILINE)
 _STEP_LINE = re.compile(rb"^[ \t]*Step \d+\s*$", re.MULTILINE)
+_BESIDE = re.compile(rb"^([\d.]+) s, (\d{1,15}) times, after step (\d{1,15}): (.+)$")
 _SUMMARY_ROW = re.compile(
     rb"^(.*?)\s*:\s*avg=\s*([\d.]+)ms\s+min=\s*([\d.]+)ms\s+max=\s*([\d.]+)ms\s+\(n=(\d{1,15})\)$"
 )
@@ -72,6 +75,7 @@ class _Parser:
         self._padded: dict[bytes, tuple[int, str]] = {}  # the same, keyed by all bytes before the first colon
         self._means: list[tuple[str, float, int]] = []
         self._summary_steps = 0
+        self._beside: list[Beside] = []
         self._saw_unaccounted = False
         self._damaged = self._unfinished = self._elided = 0
 
@@ -147,6 +151,8 @@ class _Parser:
             self._take_summary_row(match)
         elif stripped.startswith(HEADER):
             self._take_header(stripped)
+        elif stripped.startswith(BESIDE):
+            self._take_beside(stripped[len(BESIDE) :])
         elif stripped in _ELLIPSES:
             self._elided += 1
             self._ancestors = self._ancestors if line.startswith(b" ") else None
@@ -168,6 +174,15 @@ class _Parser:
             self._header[key] = value
         if self._header.get("unit", "ms") != "ms":
             raise DeblurkitError(f"{self._source}: unit {self._header['unit'][:20]!r}; expected ms")
+
+    def _take_beside(self, line: bytes) -> None:
+        match = _BESIDE.match(line)
+        seconds = _number(match[1]) if match is not None else None
+        if match is None or seconds is None:
+            self._damaged += 1
+        else:
+            name = clean_name(match[4].decode("utf-8", "replace"))
+            self._beside.append(Beside(name, seconds, int(match[2]), int(match[3])))
 
     def _take_summary_row(self, match: re.Match[bytes]) -> None:
         if self._place != "summary" and self._place != "before":
@@ -248,6 +263,7 @@ class _Parser:
             samples_per_step=self._samples_per_step(),
             damaged_lines=self._damaged,
             notes=self._notes(),
+            beside=tuple(self._beside),
         )
 
     def _log_of_summary(self) -> TimingLog:

@@ -72,6 +72,9 @@ def report_as_dict(report: Report) -> dict[str, Any]:
         "verdict": report.verdict,
         "notes": list(report.notes),
         "damaged_lines": report.damaged_lines,
+        "beside": [
+            {"name": part.name, "seconds": part.seconds, "count": part.count} for part in report.beside
+        ],
     }
 
 
@@ -87,6 +90,8 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     yield _phases(report)
     if len(report.modules) > sum(report.modules["depth"] == 0):
         yield _modules(report)
+    if report.beside:
+        yield _beside(report)
     yield from _findings(report.findings)
     if report.notes:
         yield Text("\nNotes")
@@ -143,6 +148,16 @@ def _modules(report: Report) -> RenderableType:
     hidden = len(inside) - len(shown)
     if hidden:
         table.caption = f"{plural(hidden, 'shorter row')} not shown; --json has them all."
+    return table
+
+
+def _beside(report: Report) -> Table:
+    table = _table("Beside the steps", "times", "in all", "each")
+    for part in report.beside:
+        each = part.seconds / part.count if part.count else part.seconds
+        table.add_row(
+            Text(part.name), f"{part.count:,}", format_ms(1000 * part.seconds), format_ms(1000 * each)
+        )
     return table
 
 

@@ -16,7 +16,7 @@ class CsvLog(StepFile):
     """Appends the rows of steps in the long form, so that a new name needs no new column (RFC 4180, UTF-8).
 
     A row that was not measured in a step has no line there. The exclusive times of a step, ``unaccounted``
-    among them, add up to its wall time.
+    among them, add up to its wall time, save where rows overlap: as several threads' do.
     """
 
     def __init__(self, path: Path, *, flush_interval: int) -> None:

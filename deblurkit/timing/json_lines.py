@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from deblurkit.timing.records import StepTiming
+from deblurkit.timing.records import Beside, StepTiming
 from deblurkit.timing.step_file import StepFile
 
 SCHEMA = "deblurkit-timing/1"
@@ -17,8 +17,8 @@ class JsonLinesLog(StepFile):
 
     A name that appears later is announced by a new ``{"names": [...]}`` line; ``null`` is "not measured in
     this step", which is not zero. ``unaccounted`` is not written: it is the wall time less the top level. A
-    ``clock`` in such a line is that of the rows after it, and ``overhead`` in the last one is what timing
-    cost; a run that was killed has none.
+    ``clock`` in such a line is that of the rows after it; ``beside`` names what took ``seconds`` beside the
+    steps, and ``overhead`` in the last one is what timing cost; a run that was killed has none.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class JsonLinesLog(StepFile):
         super().__init__(path, flush_interval=flush_interval)
         self._names: list[str] = []
         self._known: set[str] = set()
+        self._template = "[%d,%.3f,%.4f]\n"
         self._own_clock = self._clock = clock
         head = {
             "schema": SCHEMA,
@@ -52,10 +53,20 @@ class JsonLinesLog(StepFile):
     def write_step(self, timing: StepTiming) -> None:
         """Append the row of one step."""
         self._announce(timing)
-        values = [timing.milliseconds.get(name) for name in self._names]
-        cells = [",null" if value is None else f",{value:.4f}" for value in values]
-        self._file.write(f"[{timing.step},{timing.unix_time:.3f},{timing.wall_ms:.4f}{''.join(cells)}]\n")
+        rows = timing.milliseconds
+        if list(rows) == self._names:  # as nearly always
+            self._file.write(self._template % (timing.step, timing.unix_time, timing.wall_ms, *rows.values()))
+        else:
+            values = [rows.get(name) for name in self._names]
+            cells = "".join([",null" if value is None else f",{value:.4f}" for value in values])
+            self._file.write(f"[{timing.step},{timing.unix_time:.3f},{timing.wall_ms:.4f}{cells}]\n")
         self._step_written()
+
+    def write_beside(self, beside: Beside) -> None:
+        """Append what was done beside the steps, and what it took."""
+        seconds = round(beside.seconds, 6)
+        what = {"beside": beside.name, "seconds": seconds, "count": beside.count}
+        self._write({"names": self._names, **what, "after_step": beside.after_step})
 
     def close(self, overhead: Mapping[str, float] | None = None) -> None:
         """Append what timing has cost, if that is known, and close the file; closing twice does no harm."""
@@ -72,6 +83,7 @@ class JsonLinesLog(StepFile):
             return
         self._names += new
         self._known.update(new)
+        self._template = f"[%d,%.3f,%.4f{',%.4f' * len(self._names)}]\n"
         self._write({"names": self._names, **({} if clock == self._clock else {"clock": clock})})
         self._clock = clock
 

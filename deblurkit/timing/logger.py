@@ -20,7 +20,7 @@ from deblurkit.timing.console import InPlaceConsole
 from deblurkit.timing.outputs import LogFiles, Outputs, StepOutput
 from deblurkit.timing.overhead import Overhead, OwnCost, scope_cost_us
 from deblurkit.timing.partition import logged_beside_parent
-from deblurkit.timing.records import Span, StepTiming, clean_name, with_parents
+from deblurkit.timing.records import Beside, Span, StepTiming, row_name, with_parents
 from deblurkit.timing.scopes import Scope
 from deblurkit.timing.statistics import Statistics
 from deblurkit.timing.summary_table import format_table
@@ -36,7 +36,6 @@ class _OpenStep:
     """A step whose rows are all logged but whose device marks may not be readable yet."""
 
     number: int
-    unix_time: float
     start: Mark
     end: Mark
     host_start_ns: int
@@ -47,6 +46,11 @@ class _OpenStep:
     def host_ms(self) -> float:
         """Wall time of the host."""
         return (self.host_end_ns - self.host_start_ns) * 1e-6
+
+    @property
+    def unix_time(self) -> float:
+        """Wall-clock time at its end, by what has passed since then."""
+        return time.time() - (time.perf_counter_ns() - self.host_end_ns) * 1e-9
 
 
 class TimingLogger:
@@ -106,12 +110,11 @@ class TimingLogger:
     ) -> None:
         self.clock: Clock = clock if clock is not None else HostClock()
         self._latest: StepTiming | None = None
-        self._next_step = first_step
+        self._next_step = self._look_at = first_step
         self._pending: deque[_OpenStep] = deque()
         self._scopes: dict[str, Scope] = {}
         self._console_interval = max(1, console_update_interval)
         self._at_once = max(1, min(file_flush_interval, MOST_AT_ONCE))
-        self._not_looked_at = 0
         self._show = (show if show is not None else InPlaceConsole().show) if enable_console else None
         self._warn = warn if warn is not None else _warn
         self._outputs = Outputs()
@@ -134,7 +137,9 @@ class TimingLogger:
         self._collector = Collector(self.clock)
         self._overhead = Overhead(budget_percent=budget_percent, on_over_budget=on_over_budget)
         self._cost_us = scope_cost_us(self.clock)
+        self._is_host = isinstance(self.clock, HostClock)
         self._step_start, self._host_start_ns = self.clock.mark(), time.perf_counter_ns()
+        self._plan_look()
 
     @property
     def path(self) -> Path | None:
@@ -167,6 +172,7 @@ class TimingLogger:
     @property
     def own_cost(self) -> OwnCost:
         """What timing itself has cost so far."""
+        self._drain()
         cost = self._overhead.report()
         return replace(cost, marks_dropped=cost.marks_dropped + self._collector.recorder.lost)
 
@@ -189,6 +195,11 @@ class TimingLogger:
         """Count what taking marks elsewhere has cost in the current step (`overhead.hook_mark_cost_us`)."""
         self._overhead.add(microseconds)
 
+    def beside(self, name: str, seconds: float, *, count: int = 1) -> None:
+        """Write down time that is in no step: a validation, or what other processes have done meanwhile."""
+        self._drain()
+        self._outputs.write_beside(Beside(row_name(name), seconds, count, after_step=self._next_step - 1))
+
     def restart(self) -> None:
         """Begin the current step now: what came before (set-up, validation) is no part of it."""
         before = self._collector.take()
@@ -199,21 +210,18 @@ class TimingLogger:
     def step(self) -> None:
         """Close the current step; those whose times are known by now are written, some at once."""
         now_ns = time.perf_counter_ns()
-        end = self.clock.mark()
-        collected = self._collector.take()
-        step = _OpenStep(
-            self._next_step, time.time(), self._step_start, end, self._host_start_ns, now_ns, collected
+        end = now_ns if self._is_host else self.clock.mark()
+        number = self._next_step
+        self._pending.append(
+            _OpenStep(number, self._step_start, end, self._host_start_ns, now_ns, self._collector.take())
         )
-        self._pending.append(step)
         self._step_start, self._host_start_ns = end, now_ns
-        self._next_step += 1
-        self._not_looked_at += 1
-        if self._not_looked_at >= self._at_once or step.number % self._console_interval == 0:
+        self._next_step = number + 1
+        if number >= self._look_at:
             self._drain()
             while len(self._pending) > MOST_PENDING:
                 self._give_up_oldest()
-        own_us = collected.count * self._cost_us + (time.perf_counter_ns() - now_ns) / 1000
-        self._overhead.add_step(own_us, step.host_ms * 1000)
+        self._overhead.add((time.perf_counter_ns() - now_ns) / 1000)
 
     def summary(self) -> str:
         """Return the table of every row so far: count, mean, own time, share, quantiles, least and most."""
@@ -244,7 +252,7 @@ class TimingLogger:
 
     def _drain(self) -> None:
         """Write pending steps in order, as far as the clock can tell their times."""
-        self._not_looked_at = 0
+        self._plan_look()
         while self._pending:
             step = self._pending[0]
             timing = self._resolve(step)
@@ -252,6 +260,12 @@ class TimingLogger:
                 return
             self._tracer.take(step, timing)
             self._end(step, timing)
+
+    def _plan_look(self) -> None:
+        """Look at pending steps again after some more of them, and where one is to be shown."""
+        number, interval = self._next_step, self._console_interval
+        to_show = number + -number % interval
+        self._look_at = min(number + self._at_once - 1, to_show)
 
     def _resolve(self, step: _OpenStep) -> StepTiming | None:
         elapsed = self.clock.elapsed
@@ -261,16 +275,27 @@ class TimingLogger:
         collected = step.collected
         if collected.dropped:
             return self._on_host_clock(step)
-        rows = collected.summed.copy()
+        rows = collected.scopes_summed
+        known = rows.get
         for name, start, end, weight, _ in collected.intervals:
-            seconds = elapsed(start, end)
+            seconds = (end - start) * 1e-9 if self._is_host else elapsed(start, end)
             if seconds is None:
                 return None
-            rows[name] = rows.get(name, 0.0) + weight * 1000 * seconds
-        if collected.milliseconds or min(rows.values(), default=0.0) < 0:
-            _add_rows(rows, collected.milliseconds)
+            rows[name] = known(name, 0.0) + weight * 1000 * seconds
+        logged = collected.milliseconds
+        if sum(rows.values()) > 1000 * wall:
+            self._cut_at_start(rows, step)
+        if logged or min(rows.values(), default=0.0) < 0:
+            _add_rows(rows, logged)
             rows = _possible(rows)
         return StepTiming(step.number, step.unix_time, wall * 1000, with_parents(rows))
+
+    def _cut_at_start(self, rows: dict[str, float], step: _OpenStep) -> None:
+        """Take off what scopes that were open across ``step()`` had taken before this step began."""
+        for name, start, _, weight, _ in step.collected.intervals:
+            before = self.clock.elapsed(start, step.start)
+            if before is not None and before > 0:
+                rows[name] -= weight * 1000 * before
 
     def _on_host_clock(self, step: _OpenStep) -> StepTiming:
         """Return what is known of a step without the clock: no row of its, and never some of them."""
@@ -278,7 +303,9 @@ class TimingLogger:
         self._overhead.marks_dropped += step.collected.dropped + 2 * len(step.collected.intervals)
         rows: dict[str, float] = {}
         _add_rows(rows, step.collected.milliseconds)
-        of_device = {interval[0] for interval in step.collected.intervals} | step.collected.summed.keys()
+        of_device = {
+            interval[0] for interval in step.collected.intervals
+        } | step.collected.scopes_summed.keys()
         known = {name: ms for name, ms in with_parents(_possible(rows)).items() if name not in of_device}
         return StepTiming(step.number, step.unix_time, step.host_ms, known, HostClock.name)
 
@@ -290,6 +317,7 @@ class TimingLogger:
         self._pending.popleft()
         self._collector.release(step.collected.intervals, step.start, keep=step.end)  # the next one's start
         self._latest = timing
+        self._overhead.add_step(step.collected.count * self._cost_us, step.host_ms * 1000)
         warning = self._run.add(timing, elsewhere=step.collected.elsewhere)
         if warning is not None:
             self._warn(warning)
@@ -315,14 +343,17 @@ class _RunFigures:
 
     def add(self, timing: StepTiming, *, elsewhere: set[str]) -> str | None:
         """Take a step in, and return a sentence where rows turn out to lie inside others; once a run."""
-        self._elsewhere |= elsewhere
+        if elsewhere:
+            self._elsewhere |= elsewhere
         self.wall.add(timing.wall_ms)
         self.unaccounted.add(timing.unaccounted_ms)
+        rows = self.rows
         for name, milliseconds in timing.milliseconds.items():
-            row = self.rows.get(name)
-            if row is None:
-                row = self.rows[name] = Statistics()
-            row.add(milliseconds)
+            try:
+                rows[name].add(milliseconds)
+            except KeyError:
+                rows[name] = Statistics()
+                rows[name].add(milliseconds)
         count = self.wall.count
         is_due = count >= 4 and count & (count - 1) == 0  # 4, 8, 16 … steps: their sums tell enough
         return self._check() if is_due and not self.warnings else None
@@ -378,7 +409,7 @@ class _Tracer:
 
 def _add_rows(rows: dict[str, float], milliseconds: dict[str, float]) -> None:
     for raw, value in milliseconds.items():
-        name = clean_name(raw)
+        name = row_name(raw)
         rows[name] = rows.get(name, 0.0) + value
 
 

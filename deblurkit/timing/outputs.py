@@ -11,7 +11,7 @@ from typing import Protocol
 from deblurkit.timing.csv_log import CsvLog
 from deblurkit.timing.json_lines import JsonLinesLog
 from deblurkit.timing.overhead import OwnCost
-from deblurkit.timing.records import StepTiming
+from deblurkit.timing.records import Beside, StepTiming
 from deblurkit.timing.statistics import Statistics
 from deblurkit.timing.text_log import TextLog, header
 from deblurkit.timing.trace import TraceLog, TraceSpan
@@ -105,7 +105,9 @@ class Outputs:
         """Append one step to every file, and hand it to the others."""
         try:
             if self.text is not None:
-                self.text.write_step(timing, {name: row.mean for name, row in statistics.items()})
+                self.text.write_step(
+                    timing, {name: row.total / row.count for name, row in statistics.items()}
+                )
             if self.lines is not None:
                 self.lines.write_step(timing)
             if self.csv is not None:
@@ -114,6 +116,16 @@ class Outputs:
             self._end_files(error)
         for other in self.others:
             other.write_step(timing)
+
+    def write_beside(self, beside: Beside) -> None:
+        """Append what was done beside the steps."""
+        try:
+            if self.text is not None:
+                self.text.write_beside(beside)
+            if self.lines is not None:
+                self.lines.write_beside(beside)
+        except OSError as error:
+            self._end_files(error)
 
     def write_trace(self, step: int, spans: Iterable[TraceSpan], *, start_us: float, end_us: float) -> None:
         """Append the spans of one step to the trace, if there is one."""

@@ -99,8 +99,9 @@ class Overhead:
 
     def report(self) -> OwnCost:
         """Return what timing has cost so far."""
-        share = self._own / self._wall if self._wall > 0 else 0.0
-        per_step = self._own / self._steps if self._steps else 0.0
+        own = self._own + self._elsewhere
+        share = own / self._wall if self._wall > 0 else 0.0
+        per_step = own / self._steps if self._steps else 0.0
         return OwnCost(per_step, 100 * share, self.marks_dropped, self.steps_on_host_clock)
 
     def _check(self, budget: float) -> None:

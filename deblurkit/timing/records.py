@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from deblurkit.timing.clock import Mark
 
 UNACCOUNTED = "unaccounted"
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """A named interval between two marks of one clock.
 
     Attributes:
@@ -59,6 +59,30 @@ class StepTiming:
     def unaccounted_ms(self) -> float:
         """Wall time that no top-level row covers; 0 where rows overlap."""
         return max(0.0, self.wall_ms - self.accounted_ms)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Time that is in no step: a validation, a checkpoint, or what other processes do meanwhile.
+
+    Attributes:
+        name: of what it was.
+        seconds: in all.
+        count: how often it was done in them.
+        after_step: number of the step before it.
+    """
+
+    name: str
+    seconds: float
+    count: int
+    after_step: int
+
+
+@functools.lru_cache(maxsize=4096)
+def row_name(name: str) -> str:
+    """Return ``name`` as that of a row: clean, and not that of the row which is always worked out."""
+    clean = clean_name(name)
+    return f"{clean} (logged)" if clean == UNACCOUNTED else clean
 
 
 @functools.lru_cache(maxsize=4096)

@@ -11,13 +11,23 @@ import threading
 import weakref
 from collections.abc import Callable
 from types import TracebackType
+from typing import TypeVar
 
 from deblurkit.timing.clock import Mark
-from deblurkit.timing.records import clean_name
+from deblurkit.timing.records import row_name
 
 FULL = 50_000  # scopes that a thread notes before they are summed up, step or no step
 
 Noted = tuple[str, Mark, Mark]  # full name, start, end
+T = TypeVar("T")
+
+
+def cut(noted: list[T]) -> list[T]:
+    """Return what is in a list and take it out; what other threads append meanwhile stays in it."""
+    count = len(noted)
+    taken = noted[:count]
+    del noted[:count]
+    return taken
 
 
 class _Place:
@@ -71,14 +81,11 @@ class Recorder:
         A thread that has ended is forgotten once its list is empty for good.
         """
         taken = []
-        for source in list(self._sources):
+        for source in tuple(self._sources):
             here, thread, noted = source
             has_ended = here() is None  # asked first: after that, nothing more can come
-            count = len(noted)
-            scopes = noted[:count]
-            del noted[:count]
-            if scopes:
-                taken.append((thread, scopes))
+            if noted:
+                taken.append((thread, cut(noted)))
             if has_ended:
                 self._sources.remove(source)
         return taken
@@ -101,7 +108,7 @@ class Scope:
     __slots__ = ("_mark", "_name", "_recorder", "_threads")
 
     def __init__(self, recorder: Recorder, name: str) -> None:
-        self._name = sys.intern(clean_name(name))
+        self._name = sys.intern(row_name(name))
         self._recorder = recorder
         self._mark = recorder.mark
         self._threads = recorder.threads

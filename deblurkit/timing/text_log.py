@@ -9,12 +9,13 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
-from deblurkit.timing.records import UNACCOUNTED, StepTiming, children_of
+from deblurkit.timing.records import UNACCOUNTED, Beside, StepTiming, children_of
 from deblurkit.timing.statistics import Statistics
 from deblurkit.timing.step_file import StepFile
 
 RULE = "=" * 80
 NAME_COLUMNS = 40
+BESIDE = "# beside the steps: "
 
 
 def pad(text: str, columns: int, fill: str = " ") -> str:
@@ -88,6 +89,13 @@ class TextLog(StepFile):
         """Append the block of one step."""
         self._file.write(format_step(timing, averages))
         self._step_written()
+
+    def write_beside(self, beside: Beside) -> None:
+        """Append what was done beside the steps, and what it took."""
+        self._file.write(
+            f"{BESIDE}{beside.seconds:.6f} s, {beside.count} times, after step {beside.after_step}:"
+            f" {beside.name}\n"
+        )
 
     def close(self, summary: str = "") -> None:
         """Append the summary, if any, and close the file."""

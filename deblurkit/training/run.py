@@ -103,6 +103,7 @@ class _Run:
         self.folder = parts.config.log.save_dir
         self.observer = observer
         self.load_times = LoadTimes()
+        self.loaded = LoadTimes()  # what the timing files are not told of yet
         self.outside = {"validation": 0.0, "checkpoints": 0.0}
         self.picture = picture
         self.clock = clock_for(parts.device.type, parts.device)
@@ -147,7 +148,7 @@ class _Run:
         timing = self._timing(journal)
         try:
             self._train(timing, journal, stop)
-            result = self._validate(journal, stop)
+            result = self._validate(timing, journal, stop)
             journal.line(self._outside_line())
             if self.parts.cache is not None:
                 text = format_cache_stats(self.parts.cache.stats())
@@ -181,7 +182,7 @@ class _Run:
                 self._report(record, rate, timing, journal)
             if stop.signal_number or self._is_pause(record.step):
                 self.seconds += rate.elapsed_total()
-                self._pause(record.step, journal, stop)
+                self._pause(record.step, timing, journal, stop)
                 timing.restart()
                 rate = _Rate(self.samples)
         self.seconds += rate.elapsed_total()
@@ -241,8 +242,16 @@ class _Run:
         """Return what reading a sample has cost since the last report, whichever process has read it [ms]."""
         times = self.load_times
         taken = 1e3 * times.seconds / times.samples if times.samples else None
+        self.loaded.seconds += times.seconds
+        self.loaded.samples += times.samples
         times.seconds, times.samples = 0.0, 0
         return taken
+
+    def _tell_loading(self, timing: RunTiming) -> None:
+        """Have the timing files say what reading samples has cost, beside the steps that ran meanwhile."""
+        if self.loaded.samples:
+            timing.beside("sample loading", self.loaded.seconds, count=self.loaded.samples)
+            self.loaded = LoadTimes()
 
     def _require_finite(self, is_finite: bool, what: str) -> None:
         if not is_finite:
@@ -268,16 +277,17 @@ class _Run:
     def _is_pause(self, step: int) -> bool:
         return self._save_is_due(step) or self._validation_is_due(step)
 
-    def _pause(self, step: int, journal: Journal, stop: StopRequest) -> None:
+    def _pause(self, step: int, timing: RunTiming, journal: Journal, stop: StopRequest) -> None:
         """Save, stop or validate, whatever is due; none of it counts as a step's time."""
+        self._tell_loading(timing)
         are_finite = all(bool(weights.isfinite().all()) for weights in self.parts.model.parameters())
         self._require_finite(are_finite, "the weights became NaN or infinite")
         if self._save_is_due(step) or stop.signal_number:
-            with self._outside("checkpoints"):
+            with self._outside("checkpoints", timing):
                 self._save(step)
         self._leave_if_asked(stop)
         if self._validation_is_due(step):
-            self._validate(journal, stop)
+            self._validate(timing, journal, stop)
 
     def _leave_if_asked(self, stop: StopRequest) -> None:
         """Raise InterruptedRun if a signal has come; called where the last step is saved or can be."""
@@ -297,13 +307,15 @@ class _Run:
         return f"beside {self.seconds:.1f} s of steps: {parts}"
 
     @contextlib.contextmanager
-    def _outside(self, name: str) -> Iterator[None]:
+    def _outside(self, name: str, timing: RunTiming) -> Iterator[None]:
         """Count the time of the block beside that of the steps."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.outside[name] += time.perf_counter() - start
+            taken = time.perf_counter() - start
+            self.outside[name] += taken
+            timing.beside(name, taken)
 
     def _save(self, step: int) -> None:
         folder = self.folder / "checkpoints"
@@ -333,10 +345,10 @@ class _Run:
             ) from error
         checkpoint.remove_old(folder, keep=self.config.log.keep_checkpoints)
 
-    def _validate(self, journal: Journal, stop: StopRequest) -> Validation:
+    def _validate(self, timing: RunTiming, journal: Journal, stop: StopRequest) -> Validation:
         step = self.done_steps
         with (
-            self._outside("validation"),
+            self._outside("validation", timing),
             torch.compiler.set_stance("force_eager"),
         ):  # a crop's graph does not fit whole frames
             result = self.parts.held_out.validate(

@@ -35,6 +35,12 @@ PHASE_NAMES: dict[Language, dict[str, str]] = {
 }
 
 
+BESIDE_NAMES: dict[Language, dict[str, str]] = {
+    "en": {},
+    "zh": {"validation": "验证", "checkpoints": "保存检查点", "sample loading": "样本读取"},
+}
+
+
 class RunTiming:
     """Times the steps of a run as LOG asks for it.
 
@@ -69,6 +75,7 @@ class RunTiming:
     ) -> None:
         language = resolve_language(log.language if log.timing_language == "auto" else log.timing_language)
         self.phase_names = PHASE_NAMES[language]
+        self._language: Language = language
         self._observer = observer
         self._communication = CommunicationReader(model)
         self.module_times: ModuleTimes | None = None
@@ -108,6 +115,10 @@ class RunTiming:
             marks, self._marks = self.module_times.marks - self._marks, self.module_times.marks
             self._logger.add_overhead(self._mark_cost_us * marks)
         self._logger.step()
+
+    def beside(self, name: str, seconds: float, *, count: int = 1) -> None:
+        """Write down what was done beside the steps: ``validation``, ``checkpoints``, ``sample loading``."""
+        self._logger.beside(BESIDE_NAMES[self._language].get(name, name), seconds, count=count)
 
     def restart(self) -> None:
         """Begin the next step's wall time now."""

@@ -16,7 +16,8 @@ from deblurkit.errors import CheckpointError, DeblurkitError, UsageError
 from deblurkit.models.pretrained import read_weights
 from deblurkit.models.registry import build_model
 from deblurkit.training.checkpoint import load_checkpoint, load_newest, load_weights
-from deblurkit.training.parts import held_out_part, pick_device
+from deblurkit.training.held_out import held_out_part
+from deblurkit.training.parts import pick_device
 from deblurkit.training.precision import Precision
 from deblurkit.training.step import takes_spikes
 from deblurkit.training.validate import FrameCount, Validation

@@ -10,73 +10,35 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from deblurkit.cache.limits import Limit, node_limits
 from deblurkit.cache.node_cache import NodeCache
 from deblurkit.config.schema import Config
-from deblurkit.config.sections import DataSection, LossSection, TrainSection
-from deblurkit.data.clips import EvaluationClips, TrainingClips
+from deblurkit.config.sections import DataSection, TrainSection
+from deblurkit.data.clips import TrainingClips
 from deblurkit.data.loaders import (
     BatchStream,
     batches_per_epoch,
     clear_errors,
-    evaluation_batches,
-    evaluation_loader,
     training_loader,
 )
-from deblurkit.data.manifest import Split
 from deblurkit.data.packed import decoded_bytes
 from deblurkit.data.prefetch import LoadTimes, device_batches
 from deblurkit.data.raw import Clip
 from deblurkit.data.sensor_noise import SensorNoise
 from deblurkit.data.synthetic import make_synthetic
-from deblurkit.data.unified import Sequence, UnifiedDataset, open_dataset
-from deblurkit.data.voxel_store import CountedReader
+from deblurkit.data.unified import UnifiedDataset, open_dataset
 from deblurkit.data.workers import WorkerPlan, available_cpus, plan_workers
 from deblurkit.errors import DataError, DeblurkitError
 from deblurkit.models.pretrained import load_pretrained
-from deblurkit.models.registry import build_model, smallest_clip
-from deblurkit.training import metrics
+from deblurkit.models.registry import build_model
 from deblurkit.training.allocator import keep_freed_memory
-from deblurkit.training.losses import charbonnier
+from deblurkit.training.held_out import HeldOut, evaluation_clips, precomputed, sequences_of
 from deblurkit.training.optim import Schedule, build_optimizer, build_schedule
 from deblurkit.training.precision import Precision
-from deblurkit.training.step import Loss
-from deblurkit.training.validate import FrameCount, SpikeInput, Validation, validate
 from deblurkit.units import format_bytes
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """A split that is restored and scored, and how it is loaded."""
-
-    clips: EvaluationClips
-    batch_size: int
-    num_workers: int
-    prefetch_factor: int
-
-    def validate(
-        self,
-        model: nn.Module,
-        *,
-        precision: Precision,
-        spikes: SpikeInput = "real",
-        progress: FrameCount | None = None,
-    ) -> Validation:
-        """Return the scores of ``model`` on the split."""
-        batches = evaluation_batches(self.clips, batch_size=self.batch_size)
-        loader = evaluation_loader(
-            self.clips,
-            batches,
-            num_workers=self.num_workers,
-            prefetch_factor=self.prefetch_factor,
-            pin_memory=precision.device.type == "cuda",
-        )
-        return validate(
-            model, self.clips, loader, batches, precision=precision, spikes=spikes, progress=progress
-        )
 
 
 @dataclass(frozen=True)
@@ -177,7 +139,7 @@ def assemble(
     dataset = open_training_data(config.data, seed=config.seed, message=message)
     workers = plan_workers(config.dataloader, gpus=1, cpus=available_cpus())
     cache = _joined_cache(config, dataset, workers, message)
-    counted = _precomputed(config.data)
+    counted = precomputed(config.data)
     on_worker = _voxels_on_worker(config.data, device)
     (_, first), *later = config.data.crops_by_epoch
     clips = TrainingClips(
@@ -192,7 +154,7 @@ def assemble(
         counted=counted,
     )
     held_out = HeldOut(
-        _evaluation_clips(
+        evaluation_clips(
             dataset, config, split=config.data.val_split, counted=counted, on_worker=on_worker, cache=cache
         ),
         batch_size=config.train.val_batch_size,
@@ -224,31 +186,6 @@ def assemble(
     )
 
 
-def held_out_part(config: Config, *, split: Split | None = None) -> HeldOut:
-    """Return the split that the configuration holds out, loaded as the TEST section says."""
-    return HeldOut(
-        _evaluation_clips(
-            open_dataset(config.data.root),
-            config,
-            split=split or config.data.val_split,
-            counted=_precomputed(config.data),
-        ),
-        batch_size=config.test.batch_size,
-        num_workers=config.test.num_workers,
-        prefetch_factor=config.dataloader.val_prefetch_factor,
-    )
-
-
-def build_loss(section: LossSection) -> Loss:
-    """Return the loss that the LOSS section describes."""
-    delta, weight = section.charbonnier.delta, section.charbonnier.weight
-
-    def loss(restored: Tensor, sharp: Tensor) -> Tensor:
-        return weight * charbonnier(restored, sharp, delta=delta)
-
-    return loss
-
-
 def pick_device(setting: str) -> torch.device:
     """Return the device that TRAIN.DEVICE names; ``auto`` is the first GPU where there is one.
 
@@ -271,20 +208,6 @@ def open_training_data(section: DataSection, *, seed: int, message: Callable[[st
         message(f"drawing the synthetic dataset in {section.root}")
         make_synthetic(section.root, seed=seed)
     return open_dataset(section.root)
-
-
-def sequences_of(dataset: UnifiedDataset, split: Split, *, cache: NodeCache | None = None) -> list[Sequence]:
-    """Return the sequences of a split, read by way of ``cache`` if given.
-
-    Raises:
-        DataError: if it has none.
-    """
-    sequences = dataset.sequences(split, cache=cache)
-    if not sequences:
-        raise DataError(
-            f"{dataset.root}: the split {split} holds no sequence; see DATA.TRAIN_SPLIT, DATA.VAL_SPLIT"
-        )
-    return sequences
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -344,54 +267,6 @@ def _noise(section: DataSection) -> SensorNoise | None:
     """Return how training changes the spikes, None where it does not."""
     noise = SensorNoise(**section.sensor_noise.model_dump())
     return None if noise.is_none() else noise
-
-
-def _precomputed(section: DataSection) -> CountedReader | None:
-    """Return what reads the voxels that were made before, where the configuration asks for them."""
-    return CountedReader(section.root, section.num_voxel_bins) if section.use_precomputed_voxels else None
-
-
-def _evaluation_clips(
-    dataset: UnifiedDataset,
-    config: Config,
-    *,
-    split: Split,
-    counted: CountedReader | None = None,
-    on_worker: bool = True,
-    cache: NodeCache | None = None,
-) -> EvaluationClips:
-    if min(dataset.manifest.frame_shape) < metrics.WINDOW:
-        raise DataError(
-            f"{dataset.root}: frames of {dataset.manifest.frame_shape} cannot be scored;"
-            f" SSIM needs sides of at least {metrics.WINDOW} pixels"
-        )
-    sequences = sequences_of(dataset, split, cache=cache)
-    _check_restorable(dataset, sequences, smallest_clip(config.model))
-    return EvaluationClips(
-        sequences,
-        clip_length=config.data.clip_len,
-        num_voxel_bins=config.data.num_voxel_bins,
-        voxels_on_worker=on_worker,
-        counted=counted,
-    )
-
-
-def _check_restorable(
-    dataset: UnifiedDataset, sequences: list[Sequence], least: tuple[int, int, int]
-) -> None:
-    """Raise a DataError if the network cannot restore a sequence of the dataset."""
-    frames, height, width = least
-    shape = dataset.manifest.frame_shape
-    if shape[0] < height or shape[1] < width:
-        raise DataError(
-            f"{dataset.root}: frames of {shape[0]} x {shape[1]} px are too small for MODEL.ARCH and"
-            f" MODEL.WINDOW_SIZE, which need {height} x {width}; take a smaller window or another network"
-        )
-    short = [sequence for sequence in sequences if sequence.num_frames < frames]
-    if short:
-        raise DataError(
-            f"{dataset.root}: {short[0].name} has {short[0].num_frames} frame, MODEL.ARCH needs {frames}"
-        )
 
 
 def _total_steps(section: TrainSection, *, batches_per_epoch: int) -> int:

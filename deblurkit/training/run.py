@@ -23,8 +23,9 @@ from deblurkit.training import checkpoint
 from deblurkit.training.freezing import FrozenFlow
 from deblurkit.training.interrupt import InterruptedRun, StopRequest
 from deblurkit.training.journal import Journal
+from deblurkit.training.losses import build_objective
 from deblurkit.training.observer import Observer, Progress, RunPlan
-from deblurkit.training.parts import RunParts, assemble, build_loss, count_parameters
+from deblurkit.training.parts import RunParts, assemble, count_parameters
 from deblurkit.training.resume import changes, state_to_resume
 from deblurkit.training.step import StepRecord, run_steps
 from deblurkit.training.step_timing import RunTiming
@@ -195,7 +196,7 @@ class _Run:
         return run_steps(
             parts.model,
             batches,
-            loss=build_loss(self.config.loss),
+            objective=build_objective(self.config.loss),
             optimizer=parts.optimizer,
             learning_rate=parts.schedule,
             precision=parts.precision,

@@ -13,11 +13,10 @@ from deblurkit.data.raw import Clip
 from deblurkit.timing.clock import Clock, Mark
 from deblurkit.timing.module_times import ModuleTimes
 from deblurkit.timing.records import Span
+from deblurkit.training.losses import Inputs, Loss, Objective
 from deblurkit.training.precision import Precision
 
 PHASES = ("data", "transfer", "forward", "loss", "backward", "optimizer")
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def run_steps(
     model: nn.Module,
     batches: Iterator[Clip],
     *,
-    loss: Loss,
+    objective: Objective,
     optimizer: Optimizer,
     learning_rate: Callable[[int], float],
     precision: Precision,
@@ -75,7 +74,7 @@ def run_steps(
     Args:
         model: called as model(blurry, spikes) with spikes None where it takes none (``num_voxel_bins`` 0).
         batches: gives at least ``len(steps) * accumulation`` batches.
-        loss: (restored, sharp) -> scalar.
+        objective: gives the loss of each step.
         optimizer: over the model's parameters.
         learning_rate: rate of a step, counted from 1.
         precision: autocast and gradient scaling; its device is where the step runs.
@@ -96,6 +95,7 @@ def run_steps(
         phases = PhaseMarks(clock, phase_names or {})
         if module_times is not None:
             module_times.begin()
+        loss = objective.at(step)
         total, samples = torch.zeros((), device=precision.device), 0
         for _ in range(accumulation):
             batch = next(batches)
@@ -122,12 +122,12 @@ def _micro_step(
     spikes: bool,
 ) -> Tensor:
     """Add the gradients of one batch, weighted by ``share``, and return its part of the step's loss."""
-    blurry, voxels, sharp = to_device(batch, precision.device, spikes=spikes)
+    inputs = to_device(batch, precision.device, spikes=spikes)
     phases.done("transfer")
     with precision.autocast():
-        restored = model(blurry, voxels)
+        restored = model(inputs.blurry, inputs.voxels)
     phases.done("forward")
-    part = loss(restored.float(), sharp) * share
+    part = loss(restored.float(), inputs) * share
     phases.done("loss")
     precision.backward(part)
     phases.done("backward")
@@ -139,8 +139,8 @@ def takes_spikes(model: nn.Module) -> bool:
     return int(getattr(model, "num_voxel_bins", 0)) > 0
 
 
-def to_device(batch: Clip, device: torch.device, *, spikes: bool) -> tuple[Tensor, Tensor | None, Tensor]:
+def to_device(batch: Clip, device: torch.device, *, spikes: bool) -> Inputs:
     """Return blurry and sharp as float32 in [0, 1] and the voxels (None unless ``spikes``), on ``device``."""
     blurry = batch.blurry.to(device, non_blocking=True).float().div_(255)
     sharp = batch.sharp.to(device, non_blocking=True).float().div_(255)
-    return blurry, batch.spikes.to(device, non_blocking=True) if spikes else None, sharp
+    return Inputs(blurry, batch.spikes.to(device, non_blocking=True) if spikes else None, sharp)

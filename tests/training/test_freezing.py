@@ -12,6 +12,7 @@ import deblurkit
 from deblurkit.data.clips import Clip
 from deblurkit.timing.clock import HostClock
 from deblurkit.training.freezing import FrozenFlow, unwrapped
+from deblurkit.training.losses import EveryStep
 from deblurkit.training.precision import Precision
 from deblurkit.training.step import run_steps
 
@@ -57,7 +58,7 @@ def weights_after_each_step(
     records = run_steps(
         model,
         iter(batches or [clip(step) for step in steps]),
-        loss=lambda restored, sharp: (restored - sharp).square().mean(),
+        objective=EveryStep(lambda restored, inputs: (restored - inputs.sharp).square().mean()),
         optimizer=optimizer,
         learning_rate=lambda step: 0.3,
         precision=Precision(torch.device("cpu"), None),

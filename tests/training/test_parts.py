@@ -5,7 +5,7 @@ from deblurkit.config.sections import DataSection
 from deblurkit.data.synthetic import make_synthetic
 from deblurkit.data.unified import open_dataset
 from deblurkit.errors import CheckpointError, DataError, DeblurkitError
-from deblurkit.training import parts, run
+from deblurkit.training import held_out, parts, run
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
@@ -63,14 +63,14 @@ def test_frames_too_small_to_score_are_refused(dataset_root):
     small = dataset.manifest.model_copy(update={"frame_shape": (10, 64)})
     section = DataSection.model_validate({"NUM_VOXEL_BINS": 4})
     with pytest.raises(DataError, match="at least 11 pixels"):
-        parts._evaluation_clips(type(dataset)(root=dataset.root, manifest=small), section, split="test")
+        held_out.evaluation_clips(type(dataset)(root=dataset.root, manifest=small), section, split="test")
 
 
 def test_a_split_without_sequences_is_named(dataset_root):
     dataset = open_dataset(dataset_root)
     emptied = dataset.manifest.model_copy(update={"sequences": []})
     with pytest.raises(DataError, match="split train holds no sequence"):
-        parts.sequences_of(type(dataset)(root=dataset.root, manifest=emptied), "train")
+        held_out.sequences_of(type(dataset)(root=dataset.root, manifest=emptied), "train")
 
 
 VRT = [
@@ -99,10 +99,10 @@ def test_frames_too_small_for_the_network_are_refused_with_both_sizes(tiny_confi
     """Closed form: eight times the window, and 33 px for the flow; the dataset's frames are 48 x 64."""
     config = tiny_config(*VRT, f"MODEL.WINDOW_SIZE={window}", "DATA.CROP_SIZE=96")
     if fits:
-        assert parts.held_out_part(config).clips is not None
+        assert held_out.held_out_part(config).clips is not None
         return
     with pytest.raises(DataError, match=f"frames of 48 x 64 px are too small .* need {needed};") as caught:
-        parts.held_out_part(config)
+        held_out.held_out_part(config)
     assert str(config.data.root) in str(caught.value)
 
 
@@ -112,12 +112,12 @@ def test_a_sequence_too_short_for_the_network_is_named(tiny_config, tmp_path, fr
     dataset = make_synthetic(root, seed=1, num_train=1, num_test=1, frames_per_sequence=frames, size=(48, 64))
     (sequence,) = dataset.sequences("test")
     vrt = tiny_config(*VRT, "MODEL.WINDOW_SIZE=[2,4,4]", f"DATA.ROOT={root}")
-    assert len(parts.held_out_part(tiny_config(f"DATA.ROOT={root}")).clips) > 0
+    assert len(held_out.held_out_part(tiny_config(f"DATA.ROOT={root}")).clips) > 0
     if frames == 2:
-        assert len(parts.held_out_part(vrt).clips) > 0
+        assert len(held_out.held_out_part(vrt).clips) > 0
         return
     with pytest.raises(DataError, match=f"{sequence.name} has 1 frame, MODEL.ARCH needs 2"):
-        parts.held_out_part(vrt)
+        held_out.held_out_part(vrt)
 
 
 def test_a_new_run_starts_from_pretrained_weights_and_says_so(tiny_config, tmp_path):

@@ -15,6 +15,7 @@ from deblurkit.errors import CheckpointError, ConfigError, DataError, DeblurkitE
 from deblurkit.render.picture import before_and_after
 from deblurkit.training import checkpoint, parts, run
 from deblurkit.training.interrupt import InterruptedRun
+from deblurkit.training.losses import EveryStep
 
 
 def test_a_run_s_folder_holds_what_the_run_was_and_what_came_of_it(tiny_config, Watcher):
@@ -156,7 +157,7 @@ def test_weights_that_are_no_numbers_are_not_saved_over_good_ones(tiny_config, W
 
 def test_a_signal_in_the_last_validation_is_heeded(tiny_config, Watcher, monkeypatch):
     config = tiny_config()
-    from deblurkit.training.parts import HeldOut
+    from deblurkit.training.held_out import HeldOut
 
     original = HeldOut.validate
 
@@ -214,7 +215,8 @@ def test_a_stop_request_saves_the_step_and_says_how_to_go_on(tiny_config, monkey
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(tiny_config, monkeypatch, Watcher):
-    monkeypatch.setattr(run, "build_loss", lambda section: lambda r, s: r.sum() * torch.tensor(float("nan")))
+    never = EveryStep(lambda restored, inputs: restored.sum() * torch.tensor(float("nan")))
+    monkeypatch.setattr(run, "build_objective", lambda section: never)
     with pytest.raises(DeblurkitError, match=r"the loss became nan.*TRAIN\.OPTIM\.LR"):
         run.train(tiny_config(), observer=Watcher())
 

@@ -4,6 +4,7 @@ from torch import nn
 
 from deblurkit.data.clips import Clip
 from deblurkit.timing.clock import HostClock
+from deblurkit.training.losses import EveryStep
 from deblurkit.training.precision import Precision
 from deblurkit.training.step import PHASES, run_steps, takes_spikes, to_device
 
@@ -31,7 +32,7 @@ def clip(value, batch=1):
 
 def steps(model, batches, **options):
     chosen = {
-        "loss": lambda restored, sharp: restored.mean(),
+        "objective": EveryStep(lambda restored, inputs: restored.mean()),
         "optimizer": torch.optim.SGD(model.parameters(), lr=1.0),
         "learning_rate": lambda step: 0.1 * step,
         "precision": Precision(CPU, None),
@@ -153,9 +154,17 @@ def test_autocast_is_on_in_the_forward_pass_only():
             seen["forward"] = torch.is_autocast_enabled("cpu")
             return super().forward(blurry, spikes)
 
-    def loss(restored, sharp):
+    def loss(restored, inputs):
         seen["loss"] = torch.is_autocast_enabled("cpu")
         return restored.mean()
 
-    list(steps(Probe(), [clip(1)], steps=range(1, 2), loss=loss, precision=Precision(CPU, torch.bfloat16)))
+    list(
+        steps(
+            Probe(),
+            [clip(1)],
+            steps=range(1, 2),
+            objective=EveryStep(loss),
+            precision=Precision(CPU, torch.bfloat16),
+        )
+    )
     assert seen == {"forward": True, "loss": False}

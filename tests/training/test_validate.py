@@ -8,7 +8,7 @@ from torch import nn
 from deblurkit.data.loaders import LoadedBatch
 from deblurkit.data.unified import open_dataset
 from deblurkit.training import metrics
-from deblurkit.training.parts import HeldOut, _evaluation_clips
+from deblurkit.training.held_out import HeldOut, evaluation_clips
 from deblurkit.training.precision import Precision
 from deblurkit.training.validate import restore_frames
 
@@ -27,7 +27,7 @@ class Echo(nn.Module):
 @pytest.fixture
 def held_out(dataset_root, tiny_config):
     config = tiny_config("DATA.CLIP_LEN=2", "DATA.NUM_VOXEL_BINS=4")
-    clips = _evaluation_clips(open_dataset(dataset_root), config, split="test")
+    clips = evaluation_clips(open_dataset(dataset_root), config, split="test")
     return HeldOut(clips, batch_size=2, num_workers=0, prefetch_factor=2)
 
 

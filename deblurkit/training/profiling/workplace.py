@@ -19,8 +19,9 @@ from deblurkit.timing.clock import Clock
 from deblurkit.timing.module_times import ModuleTimes
 from deblurkit.training.allocator import keep_freed_memory
 from deblurkit.training.freezing import FrozenFlow
+from deblurkit.training.losses import build_objective
 from deblurkit.training.optim import build_optimizer
-from deblurkit.training.parts import assemble, build_loss, pick_device
+from deblurkit.training.parts import assemble, pick_device
 from deblurkit.training.precision import Precision
 from deblurkit.training.step import StepRecord, run_steps, takes_spikes
 
@@ -74,7 +75,7 @@ class Workplace:
         return run_steps(
             self.model,
             self.batches,
-            loss=build_loss(self.config.loss),
+            objective=build_objective(self.config.loss),
             optimizer=self.optimizer,
             learning_rate=lambda step: train.optim.lr,
             precision=self.precision,

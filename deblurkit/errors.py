@@ -35,3 +35,7 @@ class UsageError(DeblurkitError):
     """A command called in a way that cannot be carried out."""
 
     exit_code = 2
+
+
+class LostPeer(DeblurkitError):
+    """A process that cannot go on because another one of its run has ended, which knows the reason."""

@@ -41,6 +41,21 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def give_second_name(source: Path, path: Path) -> None:
+    """Have ``path`` be the file ``source`` too, in one piece; a copy of it where files have but one name."""
+    hidden = path.parent / f".{path.name}.{os.getpid()}.partial"
+    hidden.unlink(missing_ok=True)
+    try:
+        os.link(source, hidden)
+    except OSError:  # exFAT and many network file systems know no links
+        with source.open("rb") as original, replaced_file(path) as file:
+            shutil.copyfileobj(original, file)
+        return
+    hidden.replace(path)
+    hidden.unlink(missing_ok=True)  # a rename does nothing where both are names of one file already
+    _sync_folder(path.parent)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text to ``path`` in one piece: the old content stays until the new one is on the disk."""
     with replaced_file(path) as file:

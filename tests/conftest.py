@@ -71,6 +71,9 @@ class _Watcher:
     def warning(self, text):
         self.warnings.append(text)
 
+    def verified(self, checks):
+        self.checks = checks
+
     def started(self, plan):
         self.plan = plan
 

@@ -12,6 +12,7 @@ import deblurkit
 PACKAGE = Path(deblurkit.__file__).parent
 LAYERS = [
     {"errors", "units", "files", "cgroups", "language"},
+    {"last_words"},
     {"config"},
     {"timing"},
     {"cache"},

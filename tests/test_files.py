@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from deblurkit.files import replaced_file, write_image, write_text
+from deblurkit.files import give_second_name, replaced_file, write_image, write_text
 
 
 def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -43,3 +43,15 @@ def test_an_image_comes_back_with_its_colours(tmp_path):
     image[..., 0] = 200  # red
     write_image(tmp_path / "x.png", image)
     assert cv2.imread(str(tmp_path / "x.png"))[0, 0].tolist() == [0, 0, 200]  # OpenCV reads BGR
+
+
+def test_a_second_name_takes_the_place_of_the_old_file_in_one_piece(tmp_path):
+    first, second, name = tmp_path / "1.pt", tmp_path / "2.pt", tmp_path / "best.pt"
+    first.write_text("first")
+    second.write_text("second")
+    give_second_name(first, name)
+    give_second_name(second, name)
+    give_second_name(second, name)
+    second.unlink()
+    assert name.read_text() == "second"
+    assert sorted(os.listdir(tmp_path)) == ["1.pt", "best.pt"]

@@ -10,8 +10,17 @@ from typing import Annotated
 
 import typer
 
-from deblurkit import __version__
-from deblurkit.cli import analyze_log, check_data, config, evaluate, prepare_data, profile_step, train
+from deblurkit import __version__, last_words
+from deblurkit.cli import (
+    analyze_log,
+    check_data,
+    config,
+    evaluate,
+    prepare_data,
+    profile_step,
+    restore,
+    train,
+)
 from deblurkit.errors import DeblurkitError
 
 app = typer.Typer(
@@ -43,6 +52,7 @@ def _root(
 
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("restore")(restore.restore)
 app.command("analyze-log")(analyze_log.analyze_log)
 app.command("check-data")(check_data.check_data)
 app.command("profile-step")(profile_step.profile_step)
@@ -66,7 +76,8 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         result = app(args=arguments, prog_name="deblurkit", standalone_mode=False)
     except DeblurkitError as error:
-        _complain(str(error))
+        if not last_words.leave(error):
+            _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         result = INTERRUPTED

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from deblurkit.cli.options import Json, warn
+from deblurkit.cli.restore import TileSize, parsed_tile
 
 
 def evaluate(
@@ -22,7 +23,22 @@ def evaluate(
         Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where to restore.")
     ] = "auto",
     ablate_spikes: Annotated[
-        bool, typer.Option("--ablate-spikes", help="Score it again with all spikes set to zero.")
+        bool,
+        typer.Option("--ablate-spikes", help="Score it again with spikes all zero, and shuffled in time."),
+    ] = False,
+    protocol: Annotated[
+        Literal["vrt", "y", "pooled"] | None,
+        typer.Option("--protocol", help="How to score; the run's TEST.PROTOCOL, vrt, by default."),
+    ] = None,
+    lpips: Annotated[
+        Literal["alex", "vgg"] | None, typer.Option("--lpips", help="Measure LPIPS, on this network.")
+    ] = None,
+    lpips_weights: Annotated[
+        Path | None, typer.Option("--lpips-weights", help="Its ImageNet weights; by default torch's cache.")
+    ] = None,
+    tile: TileSize = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Score TEST.QUICK_SEQUENCES evenly spaced sequences only.")
     ] = False,
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Save a frame blurry, restored and sharp as PNG.")
@@ -48,6 +64,11 @@ def evaluate(
             device=device,
             warn=warn,
             ablate_spikes=ablate_spikes,
+            protocol=protocol,
+            lpips=lpips,
+            lpips_weights=lpips_weights,
+            tile=parsed_tile(tile),
+            quick=quick,
             progress=progress,
         )
     if picture is not None:
@@ -57,6 +78,7 @@ def evaluate(
         return
     typer.echo(scores_as_text(results), nl=False)
     if ablate_spikes:
-        typer.echo(spike_effect_as_text(results["restored"], results["spikes zeroed"]), nl=False)
+        others = results["spikes zeroed"], results["spikes shuffled"]
+        typer.echo(spike_effect_as_text(results["restored"], *others), nl=False)
     if picture is not None:
         typer.echo(f"Picture: {picture}")

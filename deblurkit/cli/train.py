@@ -26,6 +26,12 @@ def train(
             "--resume", help="auto: go on from the newest checkpoint in the folder; or a checkpoint."
         ),
     ] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            "--gpus", min=1, help="Processes that train together, one on each GPU (on a CPU: that many)."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a network on blurry clips and spikes; the run's folder says where its time went."""
@@ -33,14 +39,30 @@ def train(
 
     import shlex
 
+    if gpus is not None and gpus > 1:
+        _launch(
+            gpus,
+            chosen,
+            preset=preset,
+            path=config,
+            overrides=overrides or [],
+            output=output,
+            resume=resume,
+            as_json=as_json,
+        )
+        return
+
     from deblurkit.render.picture import before_and_after
     from deblurkit.render.progress import TrainingDisplay
     from deblurkit.render.scores import held_out_as_text
     from deblurkit.training import run
+    from deblurkit.training.distributed import ranks_of_environment
     from deblurkit.units import plural
 
     with TrainingDisplay(language=chosen.log.language) as display:
         summary = run.train(chosen, observer=display, resume=resume, picture=before_and_after)
+    if not ranks_of_environment().is_main:
+        return
     if as_json:
         typer.echo(summary.as_json())
         return
@@ -49,6 +71,34 @@ def train(
         f" {summary.samples_per_second:.1f} samples/s; {held_out_as_text(summary.validation)}"
     )
     typer.echo(f"next: deblurkit evaluate {shlex.quote(str(chosen.log.save_dir))}")
+
+
+def _launch(
+    processes: int,
+    chosen: Config,
+    *,
+    preset: str | None,
+    path: Path | None,
+    overrides: list[str],
+    output: Path | None,
+    resume: str | None,
+    as_json: bool,
+) -> None:
+    """Run the same command in several processes."""
+    from deblurkit.errors import UsageError
+    from deblurkit.training.distributed import ranks_of_environment
+    from deblurkit.training.launch import launch
+
+    if ranks_of_environment().world_size > 1:
+        raise UsageError("--gpus: torchrun has started this process already; leave --gpus out")
+    options = {"--preset": preset, "--config": path, "--output": output, "--resume": resume}
+    given = [part for name, value in options.items() if value is not None for part in (name, str(value))]
+    keys = [part for override in overrides for part in ("--set", override)]
+    launch(
+        ["train", *given, *keys, *(["--json"] if as_json else [])],
+        processes=processes,
+        on_gpus=chosen.train.device != "cpu",
+    )
 
 
 def _configuration(

@@ -22,7 +22,7 @@ Positive = Annotated[float, Field(strict=True, gt=0)]
 NotNegative = Annotated[float, Field(strict=True, ge=0)]
 Decay = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
-VggLayer = Annotated[str, Field(strict=True, pattern=r"^relu[1-5]_[1-4]$", examples=["relu3_3"])]
+VggLayer = Annotated[str, Field(strict=True, pattern=r"^relu([12]_[12]|[345]_[1-4])$", examples=["relu3_3"])]
 CpuShare = Annotated[
     str,
     Field(strict=True, pattern=r"^cpu\*(0?\.[0-9]*[1-9][0-9]*|1(\.0*)?)$", examples=["cpu*0.9"]),
@@ -288,6 +288,15 @@ class SchedSection(Section):
     min_lr: NotNegative = Field(1e-7, description="Rate at the end of a cosine.")
 
 
+class DistillSection(Section):
+    """TRAIN.DISTILL: learning from what a trained network makes of the same clips."""
+
+    teacher: FilePath | None = Field(
+        None, description="Checkpoint, or a run's folder, of the network to learn from; null: none."
+    )
+    weight: NotNegative = Field(1.0, description="Weight of the distance to the teacher in the loss.")
+
+
 class TrainSection(Section):
     """TRAIN: length of the run, batch, precision."""
 
@@ -310,9 +319,29 @@ class TrainSection(Section):
     amp_opt_level: Literal["O0", "O1", "O2"] = Field(
         "O1", description="O0 is float32; O1 and O2 both mean autocast."
     )
+    nonfinite_guard: Flag = Field(
+        True, description="Skip steps whose gradients are NaN or infinite, and say whose they are."
+    )
+    max_skipped_steps: CountOrZero = Field(
+        10, description="Skipped steps in a row that do not end the run; 0: the first one does."
+    )
+    ema_decay: Decay = Field(
+        0.0, description="Decay of a running mean of the weights, which is validated instead; 0: none."
+    )
+    auto_halve_batch: Flag = Field(
+        False,
+        description="Out of memory: halve BATCH_SIZE, double GRADIENT_ACCUMULATION_STEPS, and go on.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one.")
+    rank_timeout_minutes: Positive = Field(
+        30.0, description="How long a rank waits for the others before the run ends [min]."
+    )
     optim: OptimSection = Field(default_factory=OptimSection, description="Optimiser.")
     sched: SchedSection = Field(default_factory=SchedSection, description="Learning-rate schedule.")
+    distill: DistillSection = Field(default_factory=DistillSection, description="Knowledge distillation.")
+
+
+_EVERY_N_STEPS = "Steps from one that has this term to the next; its weight is not raised for that."
 
 
 class CharbonnierSection(Section):
@@ -320,14 +349,36 @@ class CharbonnierSection(Section):
 
     delta: Positive = Field(1e-3, description="Error [of 0..1] below which the loss turns from L1 to L2.")
     weight: NotNegative = Field(1.0, description="Weight in the sum of losses.")
+    every_n_steps: Count = Field(1, description=_EVERY_N_STEPS)
 
 
 class VggPerceptualSection(Section):
-    """LOSS.VGG_PERCEPTUAL: distance between VGG features."""
+    """LOSS.VGG_PERCEPTUAL: distance between VGG-19 features."""
 
     layers: tuple[VggLayer, ...] = Field(("relu3_3",), min_length=1, description="VGG layers compared.")
     weight: NotNegative = Field(
         0.0, description="Weight in the sum of losses; 0, as it needs VGG weights and its own memory."
+    )
+    every_n_steps: Count = Field(1, description=_EVERY_N_STEPS)
+    weights: FilePath | None = Field(
+        None, description="torchvision's VGG-19 weights; null: in torch's cache. Never downloaded by a run."
+    )
+
+
+class LpipsSection(Section):
+    """LOSS.LPIPS: learned perceptual distance between images."""
+
+    weight: NotNegative = Field(
+        0.0, description="Weight in the sum of losses; 0, as it needs weights and its own memory."
+    )
+    net: Literal["alex", "vgg"] = Field(
+        "alex",
+        description="Network; alex is the lightest, and usual as a metric; vgg is VGG-16.",
+    )
+    every_n_steps: Count = Field(1, description=_EVERY_N_STEPS)
+    weights: FilePath | None = Field(
+        None,
+        description="torchvision's AlexNet or VGG-16 weights; null: in torch's cache. Never downloaded.",
     )
 
 
@@ -338,6 +389,7 @@ class LossSection(Section):
     vgg_perceptual: VggPerceptualSection = Field(
         default_factory=VggPerceptualSection, description="Perceptual loss."
     )
+    lpips: LpipsSection = Field(default_factory=LpipsSection, description="Learned perceptual loss.")
 
 
 class LogSection(Section):
@@ -347,6 +399,9 @@ class LogSection(Section):
     save_dir: FilePath = Field(Path("outputs"), description="Folder that runs are written to.")
     val_every_steps: CountOrZero = Field(
         1000, description="Optimiser steps from one validation to the next; 0: only at the end."
+    )
+    quick_val_every_steps: CountOrZero = Field(
+        0, description="Steps between looks at TEST.QUICK_SEQUENCES alone, beside full validations; 0: never."
     )
     save_every_steps: CountOrZero = Field(
         1000, description="Optimiser steps from one checkpoint to the next; 0: only at the end."
@@ -389,3 +444,17 @@ class TestSection(Section):
 
     batch_size: Count = Field(1, description="Clips of a batch; whole frames.")
     num_workers: CountOrZero = Field(2, description="Loader workers.")
+    tile: tuple[Pixels, Pixels] | tuple[Count, Pixels, Pixels] | None = Field(
+        None,
+        description="Restore held-out frames in tiles, which bounds the memory: [height, width] px or"
+        " [frames, height, width]; VRT was tested with [18, 192, 192]. null: whole frames.",
+    )
+    tile_overlap: tuple[CountOrZero, CountOrZero, CountOrZero] = Field(
+        (2, 20, 20), description="Least overlap of tiles [frames, px, px], at most half of them; VRT's."
+    )
+    protocol: Literal["vrt", "y", "pooled"] = Field(
+        "vrt", description="How PSNR and SSIM are taken; numbers of two protocols do not compare."
+    )
+    quick_sequences: Count = Field(
+        3, description="Sequences of a quick validation between full ones; evenly spaced, always the same."
+    )

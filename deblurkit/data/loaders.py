@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -218,9 +219,10 @@ def _loader(
 def _start_worker(worker: int) -> None:
     """One thread a worker, and stop signals left to the training process, which ends its workers itself.
 
-    Ctrl-C and `timeout` signal the whole process group: a worker that died of it would take the run along
-    before it has saved, so each has a group of its own. SIGTERM still ends it, which is how Python ends the
-    workers that are left at exit.
+    Ctrl-C and `timeout` signal the whole process group, Slurm every process of a job: a worker that died of
+    it would take the run along before it has saved. So each has a group of its own and does not heed SIGINT,
+    SIGUSR1, or a SIGTERM of others; that of its parent ends it, which is how Python ends the workers that
+    are left at exit.
     """
     import cv2
 
@@ -228,3 +230,13 @@ def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # only who waits for it sees its sender
+    threading.Thread(target=_heed_parent, daemon=True).start()
+
+
+def _heed_parent() -> None:
+    """End the process at a SIGTERM of its parent."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -16,6 +17,7 @@ from deblurkit.timing.records import StepTiming
 from deblurkit.training.observer import Progress as RunProgress
 from deblurkit.training.observer import RunPlan
 from deblurkit.training.validate import Validation
+from deblurkit.training.verification import Check, as_lines
 
 LINES = 10  # progress lines that a run without a terminal prints
 
@@ -97,6 +99,14 @@ class TrainingDisplay:
             f"step {step}: PSNR {score.psnr_db:.2f} dB (blurry {score.psnr_db_blurry:.2f}),"
             f" SSIM {score.ssim:.4f} (blurry {score.ssim_blurry:.4f}), protocol {result.protocol}"
         )
+
+    def verified(self, checks: Sequence[Check]) -> None:
+        """Print how many checks passed at the end, and each that did not."""
+        counts, *_ = as_lines(checks)
+        self._print(f"{counts} (verification.json)")
+        for check in checks:
+            if check.verdict in ("warn", "fail"):
+                self._print(f"  {check.as_line()}", style="yellow")
 
     def _print(self, text: str, *, style: str | None = None) -> None:
         self.console.print(text, style=style, markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from deblurkit.render.text import as_text
-from deblurkit.training.metrics import PROTOCOL_TEXT
+from deblurkit.training.metrics import PROTOCOL_TEXTS
 from deblurkit.training.validate import Score, Validation
 
 _VISIBLE_DB = 0.005  # less than this is shown as 0.00
@@ -28,21 +28,48 @@ def scores_as_text(results: Mapping[str, Validation]) -> str:
         table.add_column("\nSSIM", justify="right")
     table.add_column("gain\ndB", justify="right")
     first = next(iter(results.values()))
+    mean = "mean of all frames" if first.protocol == "pooled" else "mean"
     for name in first.sequences:
         table.add_row(name, *_cells([result.sequences[name] for result in results.values()]))
     table.add_section()
-    table.add_row("mean", *_cells([result.score for result in results.values()]))
-    return as_text(table) + f"Protocol {PROTOCOL_TEXT}\n"
+    table.add_row(mean, *_cells([result.score for result in results.values()]))
+    return as_text(table) + _lpips_as_text(results) + _stamp(first)
 
 
-def spike_effect_as_text(real: Validation, zeroed: Validation) -> str:
-    """Return one line that says what the spikes are worth to the network."""
-    a, b = real.score.psnr_db, zeroed.score.psnr_db
+def _lpips_as_text(results: Mapping[str, Validation]) -> str:
+    """Return a line with LPIPS, nothing where it was not measured."""
+    first = next(iter(results.values())).score
+    if first.lpips is None:
+        return ""
+    parts = [f"blurry {first.lpips_blurry:.4f}"]
+    parts += [f"{name} {result.score.lpips:.4f}" for name, result in results.items()]
+    return f"LPIPS (less is better): {', '.join(parts)}\n"
+
+
+def _stamp(result: Validation) -> str:
+    """Return how the numbers were made."""
+    few = ""
+    if result.split_sequences is not None:
+        few = f"A quick look: {len(result.sequences)} of {result.split_sequences} sequences\n"
+    return f"{few}Protocol {PROTOCOL_TEXTS[result.protocol]}\n"
+
+
+def spike_effect_as_text(real: Validation, zeroed: Validation, shuffled: Validation | None = None) -> str:
+    """Return what the spikes are worth to the network, and what their being of the very moment is."""
+    text = f"Spikes: {_effect(real, zeroed, done='zeroing them all', by='without them (all zero)')}\n"
+    if shuffled is None:
+        return text
+    by = "with those of another moment of the clip (shuffled)"
+    return f"{text}Spikes: {_effect(real, shuffled, done='shuffling them in time', by=by)}\n"
+
+
+def _effect(real: Validation, other: Validation, *, done: str, by: str) -> str:
+    a, b = real.score.psnr_db, other.score.psnr_db
     loss = 0.0 if a == b else a - b  # both are infinite where every frame is perfect
     if abs(loss) < _VISIBLE_DB:
-        return "Spikes: zeroing them all makes no difference to this network\n"
+        return f"{done} makes no difference to this network"
     course = f"falls {loss:.2f} dB behind" if loss > 0 else f"comes {-loss:.2f} dB ahead"
-    return f"Spikes: without them (all zero) the same network {course}\n"
+    return f"{by} the same network {course}"
 
 
 def scores_as_dict(results: Mapping[str, Validation]) -> dict[str, Any]:
@@ -50,6 +77,7 @@ def scores_as_dict(results: Mapping[str, Validation]) -> dict[str, Any]:
     return {
         name: {
             "protocol": result.protocol,
+            "split_sequences": result.split_sequences or len(result.sequences),
             **result.score.as_dict(),
             "sequences": {sequence: score.as_dict() for sequence, score in result.sequences.items()},
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,19 +43,25 @@ class CommunicationReader:
     to read. The counters are private to PyTorch: where they are not there, neither is a row.
 
     Args:
-        model: of a run; anything but DistributedDataParallel gives nothing.
+        called: gives the module that the last step has called, which a run may wrap anew on its way;
+            anything but DistributedDataParallel gives nothing.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._counters = getattr(model, "_get_ddp_logging_data", None)
+    def __init__(self, called: Callable[[], nn.Module]) -> None:
+        self._called = called
+        self._module: nn.Module | None = None
         self._seen = -1
 
     def read(self) -> Communication | None:
         """Return the times of the last iteration if they were taken and not read before."""
-        if self._counters is None:
+        module = self._called()
+        counters = getattr(module, "_get_ddp_logging_data", None)
+        if counters is None:
             return None
+        if module is not self._module:
+            self._module, self._seen = module, -1
         try:
-            found = _from_counters(self._counters())
+            found = _from_counters(counters())
         except (KeyError, TypeError, ValueError, RuntimeError):  # of the first iteration nothing is known
             return None
         if found.iteration <= self._seen:

@@ -17,10 +17,14 @@ from deblurkit.models.pretrained import read_weights
 from deblurkit.models.registry import build_model
 from deblurkit.training.checkpoint import load_checkpoint, load_newest, load_weights
 from deblurkit.training.held_out import held_out_part
+from deblurkit.training.metrics import Protocol
 from deblurkit.training.parts import pick_device
 from deblurkit.training.precision import Precision
 from deblurkit.training.step import takes_spikes
-from deblurkit.training.validate import FrameCount, Validation
+from deblurkit.training.tiling import Tile
+from deblurkit.training.validate import FrameCount, Perceptual, SpikeInput, Validation
+
+ABLATIONS: dict[str, SpikeInput] = {"spikes zeroed": "zeroed", "spikes shuffled": "shuffled"}
 
 
 def evaluate_checkpoint(
@@ -30,17 +34,27 @@ def evaluate_checkpoint(
     split: Split | None = None,
     device: str = "auto",
     ablate_spikes: bool = False,
+    protocol: Protocol | None = None,
+    lpips: str | None = None,
+    lpips_weights: Path | None = None,
+    tile: Tile | None = None,
+    quick: bool = False,
     warn: Callable[[str], None],
     progress: FrameCount | None = None,
 ) -> dict[str, Validation]:
-    """Return the scores of a checkpoint: ``restored`` and, if asked for, ``spikes zeroed``.
+    """Return the scores of a checkpoint: ``restored`` and, if asked for, with other spikes (`ABLATIONS`).
 
     Args:
         path: a checkpoint, or a run's folder, whose newest checkpoint is taken.
         data: a dataset in the unified layout; the one that the run was trained on by default.
         split: ``train`` or ``test``; the run's DATA.VAL_SPLIT by default.
         device: as TRAIN.DEVICE.
-        ablate_spikes: score again with every spike zero.
+        ablate_spikes: score again with every spike zero, and with the spikes of another moment.
+        protocol: as TEST.PROTOCOL; the run's by default.
+        lpips: measure LPIPS on this network, ``alex`` or ``vgg``.
+        lpips_weights: its file of ImageNet weights; by default the one in torch's cache.
+        tile: as TEST.TILE; the run's by default. Without frames (0), clips are as long as the run's.
+        quick: score TEST.QUICK_SEQUENCES sequences only.
         warn: told of damaged checkpoints that were passed over.
         progress: told (frames done, frames in all), once through for each way of restoring.
 
@@ -54,18 +68,43 @@ def evaluate_checkpoint(
     model, config = load_network(path, warn=warn)
     if ablate_spikes and not takes_spikes(model):
         raise UsageError(f"{path}: --ablate-spikes needs a network with spikes; this one was trained without")
-    if data is not None:
-        section = config.data.model_copy(update={"root": data})
-        config = config.model_copy(update={"data": section})
+    config = _as_asked(config, data=data, protocol=protocol, tile=tile)
     precision = Precision.from_section(config.train, pick_device(device))
+    distance = None if lpips is None else _lpips(lpips, lpips_weights, precision.device)
     model.to(precision.device)
     held_out = held_out_part(config, split=split)
-    results = {"restored": held_out.validate(model, precision=precision, progress=progress)}
-    if ablate_spikes:
-        results["spikes zeroed"] = held_out.validate(
-            model, precision=precision, spikes="zeroed", progress=progress
+    kinds: dict[str, SpikeInput] = {"restored": "real", **(ABLATIONS if ablate_spikes else {})}
+    return {
+        name: held_out.validate(
+            model, precision=precision, spikes=spikes, progress=progress, quick=quick, lpips=distance
         )
-    return results
+        for name, spikes in kinds.items()
+    }
+
+
+def _as_asked(config: Config, *, data: Path | None, protocol: Protocol | None, tile: Tile | None) -> Config:
+    """Return the configuration with what the caller wants otherwise."""
+    if data is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"root": data})})
+    changes: dict[str, Any] = {}
+    if protocol is not None:
+        changes["protocol"] = protocol
+    if tile is not None:
+        changes["tile"] = tuple(tile) if tile.frames else tile[-2:]
+        frames, *sides = config.test.tile_overlap
+        sides = [min(side, size // 4) for side, size in zip(sides, tile[1:], strict=True)]
+        changes["tile_overlap"] = (min(frames, tile.frames // 3), *sides)
+    return config.model_copy(update={"test": config.test.model_copy(update=changes)})
+
+
+def _lpips(net: str, weights: Path | None, device: torch.device) -> Perceptual:
+    """Return what measures LPIPS."""
+    from deblurkit.training.perceptual import LPIPS_NETS, load_lpips
+
+    known = [name for name in LPIPS_NETS if name == net]
+    if not known:
+        raise UsageError(f"--lpips: expected one of {', '.join(LPIPS_NETS)}, got {net}")
+    return load_lpips(known[0], weights, device, key="--lpips-weights")
 
 
 def load_network(path: Path, *, warn: Callable[[str], None]) -> tuple[nn.Module, Config]:

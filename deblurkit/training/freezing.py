@@ -33,6 +33,11 @@ class FrozenFlow:
         self._frozen: bool | None = None
         self._module = network
 
+    @property
+    def module(self) -> nn.Module:
+        """What the last step has called."""
+        return self._module
+
     def module_at(self, step: int) -> nn.Module:
         """Return what ``step``, counted from 1, has to call."""
         frozen = step <= self._steps

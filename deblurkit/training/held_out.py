@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
 from deblurkit.cache.node_cache import NodeCache
 from deblurkit.config.schema import Config
-from deblurkit.config.sections import DataSection
-from deblurkit.data.clips import EvaluationClips
+from deblurkit.config.sections import DataSection, TestSection
+from deblurkit.data.clips import EvaluationClips, EvaluationPart
 from deblurkit.data.loaders import evaluation_batches, evaluation_loader
 from deblurkit.data.manifest import Split
 from deblurkit.data.unified import Sequence, UnifiedDataset, open_dataset
@@ -17,18 +19,34 @@ from deblurkit.data.voxel_store import CountedReader
 from deblurkit.errors import DataError
 from deblurkit.models.registry import smallest_clip
 from deblurkit.training import metrics
+from deblurkit.training.distributed import ALONE, Ranks
 from deblurkit.training.precision import Precision
-from deblurkit.training.validate import FrameCount, SpikeInput, Validation, validate
+from deblurkit.training.tiling import Tile, spans
+from deblurkit.training.validate import (
+    FrameCount,
+    Perceptual,
+    SpikeInput,
+    Validation,
+    share_of,
+    validate,
+)
+
+_ALL_FRAMES = 2**31  # of a clip, however long: it was cut in time when it was loaded
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A split that is restored and scored, and how it is loaded."""
+    """A split that is restored and scored, and how.
+
+    Attributes:
+        test: protocol, tiles and the size of a quick look.
+    """
 
     clips: EvaluationClips
     batch_size: int
     num_workers: int
     prefetch_factor: int
+    test: TestSection = field(default_factory=TestSection)
 
     def validate(
         self,
@@ -37,19 +55,82 @@ class HeldOut:
         precision: Precision,
         spikes: SpikeInput = "real",
         progress: FrameCount | None = None,
+        ranks: Ranks = ALONE,
+        quick: bool = False,
+        lpips: Perceptual | None = None,
     ) -> Validation:
-        """Return the scores of ``model`` on the split."""
-        batches = evaluation_batches(self.clips, batch_size=self.batch_size)
+        """Return the scores of ``model`` on the split, the same on every rank.
+
+        Args:
+            model: in the state that every rank has.
+            precision: autocast and device of this rank.
+            spikes: what the network sees.
+            progress: told (frames done, frames in all) of this rank.
+            ranks: the processes that share the work; all of them call this.
+            quick: score TEST.QUICK_SEQUENCES evenly spaced sequences, always the same ones.
+            lpips: measures LPIPS as well.
+        """
+        share = share_of(self.clips, self._batches(quick=quick), ranks)
         loader = evaluation_loader(
             self.clips,
-            batches,
-            num_workers=self.num_workers,
+            share.batches,
+            num_workers=min(self.num_workers, len(share.batches)),
             prefetch_factor=self.prefetch_factor,
             pin_memory=precision.device.type == "cuda",
         )
         return validate(
-            model, self.clips, loader, batches, precision=precision, spikes=spikes, progress=progress
+            model,
+            self.clips,
+            loader,
+            share.batches,
+            precision=precision,
+            spikes=spikes,
+            progress=progress,
+            protocol=self.test.protocol,
+            lpips=lpips,
+            tile=tile_of(self.test),
+            overlap=overlap_of(self.test),
+            ranks=ranks,
+            owned=share.owned,
         )
+
+    def _batches(self, *, quick: bool) -> list[list[int]]:
+        """Return the parts to restore in batches, of all sequences or of a few."""
+        batches = evaluation_batches(self.clips, batch_size=self.batch_size)
+        if not quick:
+            return batches
+        chosen = set(quick_sequences(len(self.clips.sequences), self.test.quick_sequences))
+        return [batch for batch in batches if self.clips.parts[batch[0]].sequence in chosen]
+
+
+def quick_sequences(total: int, wanted: int) -> list[int]:
+    """Return the numbers of ``wanted`` of ``total`` sequences, evenly spaced; all where there are no more."""
+    count = min(total, wanted)
+    return [(2 * number + 1) * total // (2 * count) for number in range(count)]
+
+
+class WindowedClips(EvaluationClips):
+    """Whole frames in windows of time that overlap by a given number, to be blended where they do."""
+
+    def __init__(self, sequences: list[Sequence], *, window: int, overlap: int, **others: Any) -> None:
+        super().__init__(sequences, clip_length=window, **others)
+        self.parts = [
+            EvaluationPart(which, start, stop, keep_from=start)
+            for which, sequence in enumerate(sequences)
+            for start, stop in spans(sequence.num_frames, window, min(overlap, window - 1))
+        ]
+
+
+def tile_of(section: TestSection) -> Tile | None:
+    """Return the tile that TEST.TILE asks for, None for whole frames; clips are cut in time before."""
+    if section.tile is None:
+        return None
+    return Tile(_ALL_FRAMES, section.tile[-2], section.tile[-1])
+
+
+def overlap_of(section: TestSection) -> Tile:
+    """Return TEST.TILE_OVERLAP."""
+    return Tile(*section.tile_overlap)
 
 
 def held_out_part(config: Config, *, split: Split | None = None) -> HeldOut:
@@ -64,6 +145,7 @@ def held_out_part(config: Config, *, split: Split | None = None) -> HeldOut:
         batch_size=config.test.batch_size,
         num_workers=config.test.num_workers,
         prefetch_factor=config.dataloader.val_prefetch_factor,
+        test=config.test,
     )
 
 
@@ -106,14 +188,36 @@ def evaluation_clips(
             f" SSIM needs sides of at least {metrics.WINDOW} pixels"
         )
     sequences = sequences_of(dataset, split, cache=cache)
-    _check_restorable(dataset, sequences, smallest_clip(config.model))
-    return EvaluationClips(
-        sequences,
-        clip_length=config.data.clip_len,
-        num_voxel_bins=config.data.num_voxel_bins,
-        voxels_on_worker=on_worker,
-        counted=counted,
-    )
+    least = smallest_clip(config.model)
+    _check_restorable(dataset, sequences, least)
+    tile = config.test.tile
+    if tile is not None:
+        check_tile(tile, config.test.tile_overlap, least)
+    how: dict[str, Any] = {
+        "num_voxel_bins": config.data.num_voxel_bins,
+        "voxels_on_worker": on_worker,
+        "counted": counted,
+    }
+    if tile is None or len(tile) == 2:
+        return EvaluationClips(sequences, clip_length=config.data.clip_len, **how)
+    return WindowedClips(sequences, window=tile[0], overlap=config.test.tile_overlap[0], **how)
+
+
+def check_tile(tile: SequenceOf[int], overlap: SequenceOf[int], least: tuple[int, int, int]) -> None:
+    """Raise a DataError if a network that needs clips of ``least`` cannot restore such tiles."""
+    smallest, shared = least[-len(tile) :], overlap[-len(tile) :]
+    if any(size < needed for size, needed in zip(tile, smallest, strict=True)):
+        raise DataError(
+            f"TEST.TILE: expected tiles of at least {_by(smallest)} for this network, got {_by(tile)}"
+        )
+    if any(2 * common > size > 1 for size, common in zip(tile, shared, strict=True)):
+        raise DataError(
+            f"TEST.TILE_OVERLAP: expected at most half of tiles of {_by(tile)}, got {_by(shared)}"
+        )
+
+
+def _by(sizes: SequenceOf[int]) -> str:
+    return " x ".join(map(str, sizes))
 
 
 def _check_restorable(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from deblurkit.training.validate import Frames, Validation
 
@@ -13,15 +13,26 @@ if TYPE_CHECKING:
 
 
 class Journal:
-    """Writes ``logs/train_{unix time}.log`` and, if asked to, TensorBoard events beside it."""
+    """Writes ``logs/train_{unix time}.log`` and, if asked to, TensorBoard events beside it.
 
-    def __init__(self, folder: Path, *, tensorboard: bool) -> None:
+    Args:
+        folder: of the logs; None, as on all ranks but the first, writes nothing.
+        tensorboard: whether to write events.
+    """
+
+    def __init__(self, folder: Path | None, *, tensorboard: bool) -> None:
+        self._file: TextIO | None = None
+        self._writer: SummaryWriter | None = None
+        if folder is None:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / f"train_{int(time.time())}.log").open("a", encoding="utf-8")
         self._writer = _summary_writer(folder / "tensorboard") if tensorboard else None
 
     def line(self, text: str) -> None:
         """Append a line with the time of day; the log is readable while the run goes on."""
+        if self._file is None:
+            return
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         self._file.write("".join(f"{stamp} {part}\n" for part in text.splitlines()))
         self._file.flush()
@@ -49,7 +60,8 @@ class Journal:
 
     def close(self) -> None:
         """Write out what is buffered; closing twice does no harm."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._writer is not None:
             self._call("close")
 

@@ -1,12 +1,15 @@
-"""Losses on clips in [0, 1]; always worked out in float32."""
+"""What a run minimises: a weighted sum of losses on clips in [0, 1], worked out in float32."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from deblurkit.errors import ConfigError
+from deblurkit.training.perceptual import load_lpips, load_vgg
 
 if TYPE_CHECKING:
     from deblurkit.config.sections import LossSection
@@ -45,6 +48,14 @@ class Objective(Protocol):
         """Return the loss of the micro-steps of ``step``, counted from 1."""
         ...
 
+    def terms(self) -> dict[str, Tensor]:
+        """Return what the summands of the loss were last, by name; empty where it has no parts to tell."""
+        ...
+
+    def kept_tensors(self) -> list[Tensor]:
+        """Return the tensors that stay on the device from step to step."""
+        ...
+
 
 class EveryStep:
     """The same loss in every step."""
@@ -56,8 +67,124 @@ class EveryStep:
         """Return the loss."""
         return self._loss
 
+    def terms(self) -> dict[str, Tensor]:
+        """Return nothing: the loss is one."""
+        return {}
 
-def build_objective(section: LossSection) -> Objective:
-    """Return what the LOSS section describes."""
-    delta, weight = section.charbonnier.delta, section.charbonnier.weight
-    return EveryStep(lambda restored, inputs: weight * charbonnier(restored, inputs.sharp, delta=delta))
+    def kept_tensors(self) -> list[Tensor]:
+        """Return the weights of a loss that is a module."""
+        return _tensors_of(self._loss)
+
+
+class Term(NamedTuple):
+    """A summand of the loss.
+
+    Attributes:
+        name: as it is logged.
+        weight: factor of the loss in the sum.
+        loss: what is weighted.
+        every_n_steps: it is there in steps that this divides, and not made up for in others.
+    """
+
+    name: str
+    weight: float
+    loss: Loss
+    every_n_steps: int = 1
+
+
+class WeightedSum:
+    """A sum of terms, not all of which are there in every step.
+
+    Raises:
+        ConfigError: if there would be steps without any loss.
+    """
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        self._terms = tuple(term for term in terms if term.weight > 0)
+        if not any(term.every_n_steps == 1 for term in self._terms):
+            what = "only in every few steps" if self._terms else "not at all"
+            raise ConfigError(
+                [
+                    f"LOSS: expected a term in every step, got terms {what}; set"
+                    " LOSS.CHARBONNIER.WEIGHT above 0, or EVERY_N_STEPS of another term with a WEIGHT to 1"
+                ]
+            )
+        self._values: dict[str, list[Tensor]] = {}
+
+    def at(self, step: int) -> Loss:
+        """Return the sum of the terms that ``step`` has."""
+        present = [term for term in self._terms if step % term.every_n_steps == 0]
+        values: dict[str, list[Tensor]] = {term.name: [] for term in present}
+        self._values.update(values)
+
+        def loss(restored: Tensor, inputs: Inputs) -> Tensor:
+            total = torch.zeros((), device=restored.device)
+            for term in present:
+                part = term.weight * term.loss(restored, inputs)
+                values[term.name].append(part.detach())
+                total = total + part
+            return total
+
+        return loss
+
+    def terms(self) -> dict[str, Tensor]:
+        """Return each term as it last was in the sum: with its weight, as the mean over the micro-steps.
+
+        Scalars on the device: reading them waits for it. A term that no step has had yet is left out; those
+        of a step that has all terms add up to its loss.
+        """
+        return {name: torch.stack(values).mean() for name, values in self._values.items() if values}
+
+    def kept_tensors(self) -> list[Tensor]:
+        """Return the weights of the networks in the terms."""
+        return [tensor for term in self._terms for tensor in _tensors_of(term.loss)]
+
+
+class OnFrames(nn.Module):
+    """The mean over all frames of a clip of a distance between two images.
+
+    Args:
+        distance: 2 x (N, 3, H, W) -> (N,).
+    """
+
+    def __init__(self, distance: nn.Module) -> None:
+        super().__init__()
+        self.distance = distance
+
+    def forward(self, restored: Tensor, inputs: Inputs) -> Tensor:
+        """Return the loss of a restored clip, (B, T, 3, H, W), as a scalar."""
+        return self.distance(restored.flatten(0, 1), inputs.sharp.flatten(0, 1)).mean()
+
+
+def build_objective(
+    section: LossSection, *, device: torch.device | None = None, more: Sequence[Term] = ()
+) -> WeightedSum:
+    """Return what the LOSS section describes.
+
+    Args:
+        section: terms of weight 0 are left out, and their networks not read.
+        device: where the networks of perceptual losses are kept; the CPU by default.
+        more: terms that are no part of the section, such as `distillation.distillation_terms`.
+
+    Raises:
+        ConfigError: if there would be steps without any loss.
+        CheckpointError: if weights that a term needs are missing or others.
+    """
+    where = device or torch.device("cpu")
+    pixel, vgg, lpips = section.charbonnier, section.vgg_perceptual, section.lpips
+
+    def pixel_loss(restored: Tensor, inputs: Inputs) -> Tensor:
+        return charbonnier(restored, inputs.sharp, delta=pixel.delta)
+
+    terms = [Term("charbonnier", pixel.weight, pixel_loss, pixel.every_n_steps)]
+    if vgg.weight > 0:
+        distance: nn.Module = load_vgg(vgg.layers, vgg.weights, where)
+        terms.append(Term("vgg_perceptual", vgg.weight, OnFrames(distance), vgg.every_n_steps))
+    if lpips.weight > 0:
+        distance = load_lpips(lpips.net, lpips.weights, where)
+        terms.append(Term("lpips", lpips.weight, OnFrames(distance), lpips.every_n_steps))
+    return WeightedSum([*terms, *more])
+
+
+def _tensors_of(loss: Loss) -> list[Tensor]:
+    return list(loss.state_dict().values()) if isinstance(loss, nn.Module) else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 from deblurkit.data.workers import WorkerPlan
 from deblurkit.timing.records import StepTiming
 from deblurkit.training.validate import Validation
+from deblurkit.training.verification import Check
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class RunPlan:
         clips: training samples of an epoch.
         first_step: 1, or where a resumed run goes on.
         batch_size: samples of a micro-step on each GPU.
+        world_size: processes that train together.
     """
 
     folder: Path
@@ -33,6 +36,7 @@ class RunPlan:
     workers: WorkerPlan
     train_prefetch_factor: int
     val_prefetch_factor: int
+    world_size: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,3 +86,31 @@ class Observer(Protocol):
 
     def validated(self, step: int, result: Validation) -> None:
         """Take the scores of a validation."""
+
+    def verified(self, checks: Sequence[Check]) -> None:
+        """Take what the checks at the end of the run have found."""
+
+
+class Silent:
+    """The observer of a process that leaves talking to rank 0."""
+
+    def message(self, text: str) -> None:
+        """Say nothing."""
+
+    def warning(self, text: str) -> None:
+        """Say nothing: rank 0 has the same."""
+
+    def started(self, plan: RunPlan) -> None:
+        """Say nothing."""
+
+    def stepped(self, progress: Progress) -> None:
+        """Say nothing."""
+
+    def timed(self, timing: StepTiming) -> None:
+        """Say nothing."""
+
+    def validated(self, step: int, result: Validation) -> None:
+        """Say nothing."""
+
+    def verified(self, checks: Sequence[Check]) -> None:
+        """Say nothing."""

@@ -64,7 +64,7 @@ def build_schedule(
 def build_optimizer(
     section: OptimSection, model: nn.Module, *, device: torch.device, warn: Callable[[str], None]
 ) -> Optimizer:
-    """Return AdamW over ``model``, without weight decay for norms and biases.
+    """Return AdamW over ``model``, fused, without weight decay for norms and biases.
 
     Flow and alignment, and the spike branch, have groups of their own, whose ``lr_factor`` the step loop
     multiplies the learning rate by.
@@ -81,7 +81,7 @@ def build_optimizer(
         else:
             optimizer: Optimizer = AdamW8bit(groups, lr=section.lr, betas=section.betas)
             return optimizer
-    return torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, fused=device.type == "cuda")
+    return torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, fused=device.type in ("cpu", "cuda"))
 
 
 def _parameter_groups(section: OptimSection, model: nn.Module) -> list[dict[str, Any]]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -35,6 +33,8 @@ from deblurkit.errors import DataError, DeblurkitError
 from deblurkit.models.pretrained import load_pretrained
 from deblurkit.models.registry import build_model
 from deblurkit.training.allocator import keep_freed_memory
+from deblurkit.training.checkpoint import start_random_states
+from deblurkit.training.distributed import ALONE, Ranks
 from deblurkit.training.held_out import HeldOut, evaluation_clips, precomputed, sequences_of
 from deblurkit.training.optim import Schedule, build_optimizer, build_schedule
 from deblurkit.training.precision import Precision
@@ -56,6 +56,7 @@ class RunParts:
     batches_per_epoch: int
     total_steps: int
     cache: NodeCache | None
+    ranks: Ranks = ALONE
 
     def close(self) -> None:
         """Leave the cache; the last process of the node to do so takes it away."""
@@ -69,8 +70,8 @@ class RunParts:
 
     @property
     def effective_batch(self) -> int:
-        """Samples of an optimiser step."""
-        return self.config.train.batch_size * self.accumulation
+        """Samples of an optimiser step, of all ranks together."""
+        return self.config.train.batch_size * self.accumulation * self.ranks.world_size
 
     def ends_epochs(self, step: int, *, every: int) -> bool:
         """Return whether ``step`` completes another ``every`` passes over the data (0: never)."""
@@ -99,6 +100,8 @@ class RunParts:
             first_batch=done_steps * self.accumulation,
             num_batches=(self.total_steps - done_steps) * self.accumulation,
             drop_last=self.config.dataloader.drop_last,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
             groups=self.clips.sequence_of if self.config.dataloader.group_by_sequence else None,
         )
         loader = training_loader(
@@ -124,20 +127,22 @@ def assemble(
     message: Callable[[str], None],
     warn: Callable[[str], None],
     from_pretrained: bool = True,
+    ranks: Ranks = ALONE,
 ) -> RunParts:
     """Return the parts of a new run: data opened (or drawn), network initialised from SEED, optimiser fresh.
 
     The network starts from MODEL.PRETRAINED if that is given; not so where ``from_pretrained`` is false, as a
-    checkpoint takes its place.
+    checkpoint takes its place. Every rank has the same weights, and random numbers of its own.
 
     Raises:
         DeblurkitError: where a part cannot be made as the configuration says.
     """
-    device = pick_device(config.train.device)
+    device = pick_device(config.train.device, local_rank=ranks.local_rank)
     if device.type == "cpu":
         keep_freed_memory()
-    dataset = open_training_data(config.data, seed=config.seed, message=message)
-    workers = plan_workers(config.dataloader, gpus=1, cpus=available_cpus())
+    with ranks.main_first():
+        dataset = open_training_data(config.data, seed=config.seed, message=message)
+    workers = plan_workers(config.dataloader, gpus=ranks.local_world_size, cpus=available_cpus())
     cache = _joined_cache(config, dataset, workers, message)
     counted = precomputed(config.data)
     on_worker = _voxels_on_worker(config.data, device)
@@ -161,15 +166,18 @@ def assemble(
         num_workers=workers.val,
         prefetch_factor=config.dataloader.val_prefetch_factor,
     )
-    torch.manual_seed(config.seed)
-    random.seed(config.seed)
-    np.random.seed(config.seed)
+    start_random_states(config.seed)
     model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins)
     if config.model.pretrained is not None and from_pretrained:
         message(load_pretrained(model, config.model.pretrained).as_line())
     model = model.to(device)
+    if not ranks.is_main:
+        start_random_states(config.seed, rank=ranks.rank)
     batches = batches_per_epoch(
-        len(clips), batch_size=config.train.batch_size, world_size=1, drop_last=config.dataloader.drop_last
+        len(clips),
+        batch_size=config.train.batch_size,
+        world_size=ranks.world_size,
+        drop_last=config.dataloader.drop_last,
     )
     return RunParts(
         config=config,
@@ -183,11 +191,12 @@ def assemble(
         batches_per_epoch=batches,
         total_steps=_total_steps(config.train, batches_per_epoch=batches),
         cache=cache,
+        ranks=ranks,
     )
 
 
-def pick_device(setting: str) -> torch.device:
-    """Return the device that TRAIN.DEVICE names; ``auto`` is the first GPU where there is one.
+def pick_device(setting: str, *, local_rank: int = 0) -> torch.device:
+    """Return the device that TRAIN.DEVICE names; ``auto`` is a GPU where there is one: each rank's own.
 
     Raises:
         DeblurkitError: if a GPU is asked for and none can be used.
@@ -198,7 +207,7 @@ def pick_device(setting: str) -> torch.device:
             " --set TRAIN.DEVICE=cpu"
         )
     if setting == "cuda" or (setting == "auto" and torch.cuda.is_available()):
-        return torch.device("cuda", 0)
+        return torch.device("cuda", local_rank)
     return torch.device("cpu")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,25 +12,26 @@ from typing import Any
 import torch
 import yaml
 
-from deblurkit.cache.stats import format_cache_stats
-from deblurkit.config.schema import Config
-from deblurkit.data.prefetch import LoadTimes
-from deblurkit.errors import CheckpointError, DeblurkitError
+from deblurkit.config.schema import Config, as_values
+from deblurkit.errors import DataError, DeblurkitError, LostPeer
 from deblurkit.files import check_writable, write_image, write_text
-from deblurkit.timing.clock import clock_for
-from deblurkit.training import checkpoint
+from deblurkit.timing.clock import Clock, clock_for
+from deblurkit.training import checkpoint, metrics, out_of_memory
+from deblurkit.training.distributed import Ranks, Vote, is_loss_of_peer, joined, ranks_of_environment, summing
+from deblurkit.training.ema import Ema
 from deblurkit.training.freezing import FrozenFlow
+from deblurkit.training.guard import NonFiniteGuard
 from deblurkit.training.interrupt import InterruptedRun, StopRequest
-from deblurkit.training.journal import Journal
-from deblurkit.training.losses import build_objective
-from deblurkit.training.observer import Observer, Progress, RunPlan
-from deblurkit.training.parts import RunParts, assemble, count_parameters
-from deblurkit.training.resume import changes, state_to_resume
+from deblurkit.training.manifest import read_manifest, recorded, run_manifest
+from deblurkit.training.objective import objective_of
+from deblurkit.training.observer import Observer, RunPlan, Silent
+from deblurkit.training.parts import RunParts, assemble, count_parameters, pick_device
+from deblurkit.training.reporting import Reporting
+from deblurkit.training.resume import state_to_resume
+from deblurkit.training.saving import Saving
 from deblurkit.training.step import StepRecord, run_steps
-from deblurkit.training.step_timing import RunTiming
 from deblurkit.training.support import check_supported, without_effect
 from deblurkit.training.validate import FramePair, Frames, Validation
-from deblurkit.units import plural
 
 Picture = Callable[[FramePair], Frames]
 
@@ -62,6 +62,9 @@ def train(
 ) -> Summary:
     """Train as ``config`` says in LOG.SAVE_DIR and return the summary that is written there.
 
+    Where ``torchrun`` (or `launch`) has set the environment, this is one of several processes; all return
+    the same summary, and rank 0 alone tells the observer and writes what is written once.
+
     Args:
         config: the whole configuration; each part gets its section.
         observer: told of the progress.
@@ -72,14 +75,60 @@ def train(
     Raises:
         DeblurkitError: for anything that the user can mend; nothing that was there is lost.
     """
+    ranks = ranks_of_environment()
+    listener = observer if ranks.is_main else Silent()
+    try:
+        with joined(ranks, timeout_minutes=config.train.rank_timeout_minutes):
+            return _train_within_memory(config, ranks, listener, resume, picture)
+    except RuntimeError as error:
+        if ranks.world_size == 1 or not is_loss_of_peer(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise LostPeer(f"rank {ranks.rank}: another rank has ended or does not answer ({reason})") from error
+
+
+def _train_within_memory(
+    config: Config, ranks: Ranks, observer: Observer, resume: str | None, picture: Picture | None
+) -> Summary:
+    """Train, and again with half the micro-batch if memory does not suffice and AUTO_HALVE_BATCH is set."""
+    while True:
+        try:
+            return _train_once(config, ranks, observer, resume, picture)
+        except Exception as error:
+            if not out_of_memory.is_out_of_memory(error):
+                raise
+            wanted = config.train.auto_halve_batch and ranks.world_size == 1
+            smaller = out_of_memory.halved(config) if wanted else None
+            if smaller is None:
+                device = pick_device(config.train.device, local_rank=ranks.local_rank)
+                raise DeblurkitError(out_of_memory.explain(error, config, device=device)) from error
+            observer.warning(
+                f"out of memory: TRAIN.BATCH_SIZE goes from {config.train.batch_size} to"
+                f" {smaller.train.batch_size}, with twice the accumulation; going on from the last checkpoint"
+            )
+            out_of_memory.forget(error)
+        config, resume = smaller, "auto"
+
+
+def _train_once(
+    config: Config, ranks: Ranks, observer: Observer, resume: str | None, picture: Picture | None
+) -> Summary:
     folder = config.log.save_dir
     if folder.exists() and not folder.is_dir():
         raise DeblurkitError(f"{folder} is a file, a folder expected; choose another one by --output DIR")
     state = state_to_resume(config, resume, warn=observer.warning)
     for text in check_supported(config):
         observer.warning(text)
-    check_writable(folder / "config.yaml")  # before the data are opened or drawn
-    parts = assemble(config, message=observer.message, warn=observer.warning, from_pretrained=state is None)
+    if ranks.is_main:
+        check_writable(folder / "config.yaml")  # before the data are opened or drawn
+    ranks.wait()  # until all have read what is there
+    parts = assemble(
+        config,
+        message=observer.message,
+        warn=observer.warning,
+        from_pretrained=state is None,
+        ranks=ranks,
+    )
     with contextlib.closing(parts):
         for text in without_effect(config, device=parts.device, total_steps=parts.total_steps):
             observer.warning(text)
@@ -90,80 +139,78 @@ def train(
             return run.carry_out(stop)
 
 
-def plain(config: Config) -> dict[str, Any]:
-    """Return the configuration as the YAML's plain values."""
-    return config.model_dump(mode="json", by_alias=True)
-
-
 class _Run:
-    """One run on its way: its parts, how far it has come, and where it writes."""
+    """One run on its way: its parts, how far it has come, and what is due when."""
 
     def __init__(self, parts: RunParts, observer: Observer, picture: Picture | None) -> None:
         self.parts = parts
         self.config = parts.config
+        self.ranks = parts.ranks
         self.folder = parts.config.log.save_dir
         self.observer = observer
-        self.load_times = LoadTimes()
-        self.loaded = LoadTimes()  # what the timing files are not told of yet
-        self.outside = {"validation": 0.0, "checkpoints": 0.0}
         self.picture = picture
-        self.clock = clock_for(parts.device.type, parts.device)
+        train = parts.config.train
+        self.ema = Ema(parts.model, decay=train.ema_decay) if train.ema_decay else None
+        self.guard = NonFiniteGuard.from_section(train, parts.model, warn=observer.warning)
+        self.objective = objective_of(
+            parts.config, model=parts.model, precision=parts.precision, warn=observer.warning
+        )
+        self.saving = Saving(parts, ema=self.ema, guard=self.guard)
+        self.called = FrozenFlow(parts.model, steps=parts.config.model.freeze_flow_steps, wrap=self._summing)
         self.done_steps = 0
         self.samples = 0
-        self.seconds = 0.0
-        self.random_states: dict[str, Any] | None = None
+        self.seconds_before = 0.0  # of steps in earlier parts of the run
+        self.skipped_before = 0
+        self.random_states: list[dict[str, Any]] | None = None
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a checkpoint; its random states are put back just before the first step."""
-        keys = [
-            f"{key} was {before} in the checkpoint and is {now} now"
-            for key, before, now in changes(state["config"], plain(self.config))
-        ]
-        for change in (*keys, *self._other_lengths(state["extra"])):
+        for change in self.saving.restore(state):
             self.observer.warning(f"{change}; the run does not continue exactly as it was")
-        parts = self.parts
-        checkpoint.restore_run(state, model=parts.model, optimizer=parts.optimizer, precision=parts.precision)
         self.observer.message(f"going on after step {state['step']} of an earlier part of this run")
         self.random_states = state["random"]
         self.done_steps = state["step"]
         self.samples = int(state["extra"]["samples"])
-        self.seconds = float(state["extra"]["seconds"])
-
-    def _other_lengths(self, extra: dict[str, Any]) -> Iterator[str]:
-        """Yield what the data and the schedule were in a checkpoint, if they are otherwise now."""
-        if extra["clips"] != len(self.parts.clips):
-            yield f"the training split had {extra['clips']} clips and has {len(self.parts.clips)} now"
-        if extra["total_steps"] != self.parts.total_steps and self.config.train.sched.type == "cosine":
-            yield f"the schedule was {extra['total_steps']} steps long and is {self.parts.total_steps} now"
+        self.seconds_before = float(state["extra"]["seconds"])
+        self.skipped_before = self.guard.skipped if self.guard is not None else 0
 
     def carry_out(self, stop: StopRequest) -> Summary:
-        """Train to the last step, validate, and write the summary."""
+        """Train to the last step, validate, check, and write the summary."""
+        if not self.ranks.is_main:
+            return self._carry_out(stop)
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         self._write_config()
+        with recorded(self.folder / "run.json", self._manifest(), last_step=lambda: self.done_steps):
+            return self._carry_out(stop)
+
+    def _carry_out(self, stop: StopRequest) -> Summary:
+        parts = self.parts
         if self.config.train.compile_model:
             # Each shape is a graph of its own: what depends on shapes alone is a constant of it.
-            self.parts.model.compile(mode=self.config.train.compile_mode, dynamic=False)
+            parts.model.compile(mode=self.config.train.compile_mode, dynamic=False)
             self.observer.message("compiling: the first step takes minutes")
         self.observer.started(self._plan())
-        journal = Journal(self.folder / "logs", tensorboard=self.config.log.tensorboard)
-        timing = self._timing(journal)
-        try:
-            self._train(timing, journal, stop)
-            result = self._validate(timing, journal, stop)
-            journal.line(self._outside_line())
-            if self.parts.cache is not None:
-                text = format_cache_stats(self.parts.cache.stats())
-                journal.line(text)
-                self.observer.message(text)
-        finally:
-            timing.close()
-            journal.close()
-        return self._write_summary(result)
+        clock = clock_for(parts.device.type, parts.device)
+        reporting = Reporting(
+            parts,
+            self.observer,
+            clock=clock,
+            first_step=self.done_steps + 1,
+            samples=self.samples,
+            called=lambda: self.called.module,
+            objective=self.objective,
+        )
+        with contextlib.closing(reporting):
+            self._train(reporting, clock, stop)
+            result = self._validate(reporting, stop)
+            skipped = self.guard.skipped - self.skipped_before if self.guard is not None else None
+            reporting.end(self.saving, last_step=self.done_steps, skipped_steps=skipped)
+        return self._write_summary(result, reporting)
 
     def _write_config(self) -> None:
         """Write config.yaml; that of the part of the run before stays beside it where it was another."""
         path = self.folder / "config.yaml"
-        text = CONFIG_HEAD + yaml.safe_dump(plain(self.config), sort_keys=False, allow_unicode=True)
+        text = CONFIG_HEAD + yaml.safe_dump(as_values(self.config), sort_keys=False, allow_unicode=True)
         before = path.read_text(encoding="utf-8") if path.is_file() else text
         if not before.startswith(CONFIG_HEAD):
             raise DeblurkitError(
@@ -173,86 +220,87 @@ class _Run:
             path.rename(self.folder / f"config_until_step_{self.done_steps:08d}.yaml")
         write_text(path, text)
 
-    def _train(self, timing: RunTiming, journal: Journal, stop: StopRequest) -> None:
-        rate = _Rate(self.samples)
-        for record in self._steps(timing):
-            self.done_steps = record.step
-            self.samples += record.samples
-            timing.log(record)
-            if self._is_reported(record.step):
-                self._report(record, rate, timing, journal)
-            if stop.signal_number or self._is_pause(record.step):
-                self.seconds += rate.elapsed_total()
-                self._pause(record.step, timing, journal, stop)
-                timing.restart()
-                rate = _Rate(self.samples)
-        self.seconds += rate.elapsed_total()
-
-    def _steps(self, timing: RunTiming) -> Iterator[StepRecord]:
-        parts = self.parts
-        batches = parts.batches(done_steps=self.done_steps, times=self.load_times)
-        if self.random_states is not None:
-            checkpoint.restore_random_states(self.random_states)
-        return run_steps(
-            parts.model,
-            batches,
-            objective=build_objective(self.config.loss),
-            optimizer=parts.optimizer,
-            learning_rate=parts.schedule,
-            precision=parts.precision,
-            clock=self.clock,
-            steps=range(self.done_steps + 1, parts.total_steps + 1),
-            accumulation=parts.accumulation,
-            max_grad_norm=self.config.train.max_grad_norm,
-            module_at=FrozenFlow(parts.model, steps=self.config.model.freeze_flow_steps).module_at,
-            module_times=timing.module_times,
-            phase_names=timing.phase_names,
+    def _manifest(self) -> dict[str, Any]:
+        protocol = self.config.test.protocol
+        return run_manifest(
+            as_values(self.config),
+            dataset_root=self.config.data.root,
+            world_size=self.ranks.world_size,
+            device=self.parts.device,
+            protocol={"name": protocol, "text": metrics.PROTOCOL_TEXTS[protocol]},
+            first_step=self.done_steps + 1,
+            earlier=read_manifest(self.folder / "run.json") if self.done_steps else None,
         )
+
+    def _train(self, reporting: Reporting, clock: Clock, stop: StopRequest) -> None:
+        vote = Vote(self.ranks)
+        reporting.begin(self.samples)
+        for record in self._steps(reporting, clock, stop):
+            self.done_steps = record.step
+            self.samples += record.samples * self.ranks.world_size
+            if self.ema is not None:
+                self.ema.update(self.parts.model, record.step)
+            reporting.timing.log(record)
+            if self._is_reported(record.step):
+                self._report(record, reporting)
+            asked = vote.ask(stop.signal_number)
+            if asked or self._is_pause(record.step):
+                reporting.pause()
+                self._pause(record.step, reporting, stop, asked=asked)
+                reporting.begin(self.samples)
+        vote.close()
+        reporting.pause()
+
+    def _steps(self, reporting: Reporting, clock: Clock, stop: StopRequest) -> Iterator[StepRecord]:
+        parts = self.parts
+        batches = parts.batches(done_steps=self.done_steps, times=reporting.load_times)
+        self._restore_random_states()
+        try:
+            yield from run_steps(
+                parts.model,
+                batches,
+                objective=self.objective,
+                optimizer=parts.optimizer,
+                learning_rate=parts.schedule,
+                precision=parts.precision,
+                clock=clock,
+                steps=range(self.done_steps + 1, parts.total_steps + 1),
+                accumulation=parts.accumulation,
+                max_grad_norm=self.config.train.max_grad_norm,
+                guard=self.guard,
+                module_at=self.called.module_at,
+                module_times=reporting.timing.module_times,
+                phase_names=reporting.timing.phase_names,
+            )
+        except DataError:
+            if not stop.signal_number:  # else the signal came to the loader's workers too, and ended them
+                raise
+            self._leave_if_asked(reporting, stop)
+
+    def _restore_random_states(self) -> None:
+        if self.random_states is None:
+            return
+        ranks, seed = self.ranks, self.config.seed
+        remark = checkpoint.restore_random_states(
+            self.random_states, rank=ranks.rank, world_size=ranks.world_size, seed=seed
+        )
+        if remark is not None:
+            self.observer.warning(remark)
+
+    def _summing(self, module: torch.nn.Module) -> torch.nn.Module:
+        return summing(module, device=self.parts.device, accumulation=self.parts.accumulation)
 
     def _is_reported(self, step: int) -> bool:
         return _every(step, self.config.log.timing_console_interval) or step == self.parts.total_steps
 
-    def _report(self, record: StepRecord, rate: _Rate, timing: RunTiming, journal: Journal) -> None:
-        loss = float(record.loss.item())  # waits for the device, so the rate below is of finished work
-        self._require_finite(math.isfinite(loss), f"the loss became {loss}")
-        data_ms = timing.data_ms()
-        per_second = rate.since_last(self.samples)
-        progress = Progress(
-            record.step,
-            self.parts.total_steps,
-            loss,
-            record.learning_rate,
-            per_second,
-            data_ms,
-            self._load_ms(),
-        )
-        journal.line(progress.as_line())
-        journal.scalars(
-            record.step,
-            {
-                "train/loss": loss,
-                "train/learning_rate": record.learning_rate,
-                "train/samples_per_second": per_second,
-                "train/data_ms": data_ms,
-                "train/load_ms": progress.load_ms,
-            },
-        )
-        self.observer.stepped(progress)
-
-    def _load_ms(self) -> float | None:
-        """Return what reading a sample has cost since the last report, whichever process has read it [ms]."""
-        times = self.load_times
-        taken = 1e3 * times.seconds / times.samples if times.samples else None
-        self.loaded.seconds += times.seconds
-        self.loaded.samples += times.samples
-        times.seconds, times.samples = 0.0, 0
-        return taken
-
-    def _tell_loading(self, timing: RunTiming) -> None:
-        """Have the timing files say what reading samples has cost, beside the steps that ran meanwhile."""
-        if self.loaded.samples:
-            timing.beside("sample loading", self.loaded.seconds, count=self.loaded.samples)
-            self.loaded = LoadTimes()
+    def _report(self, record: StepRecord, reporting: Reporting) -> None:
+        loss = self.ranks.mean(float(record.loss.item()))  # waits, so that rates are of finished work
+        is_skipped = False
+        if self.guard is not None:
+            self.guard.settle()
+            is_skipped = self.guard.last_skipped_step == record.step
+        self._require_finite(math.isfinite(loss) or is_skipped, f"the loss became {loss}")
+        reporting.step(record, loss=loss, samples=self.samples)
 
     def _require_finite(self, is_finite: bool, what: str) -> None:
         if not is_finite:
@@ -275,108 +323,94 @@ class _Run:
         is_last = step == self.parts.total_steps  # whose validation is the summary's
         return (due and not is_last) or self._picture_is_due(step)
 
-    def _is_pause(self, step: int) -> bool:
-        return self._save_is_due(step) or self._validation_is_due(step)
+    def _quick_look_is_due(self, step: int) -> bool:
+        due = _every(step, self.config.log.quick_val_every_steps)
+        return due and step != self.parts.total_steps and not self._validation_is_due(step)
 
-    def _pause(self, step: int, timing: RunTiming, journal: Journal, stop: StopRequest) -> None:
+    def _is_pause(self, step: int) -> bool:
+        return self._save_is_due(step) or self._validation_is_due(step) or self._quick_look_is_due(step)
+
+    def _pause(self, step: int, reporting: Reporting, stop: StopRequest, *, asked: int) -> None:
         """Save, stop or validate, whatever is due; none of it counts as a step's time."""
-        self._tell_loading(timing)
+        if self.guard is not None:
+            self.guard.settle()
         are_finite = all(bool(weights.isfinite().all()) for weights in self.parts.model.parameters())
         self._require_finite(are_finite, "the weights became NaN or infinite")
-        if self._save_is_due(step) or stop.signal_number:
-            with self._outside("checkpoints", timing):
-                self._save(step)
-        self._leave_if_asked(stop)
-        if self._validation_is_due(step):
-            self._validate(timing, journal, stop)
+        looks = self._validation_is_due(step) or self._quick_look_is_due(step)
+        # A signal in the middle of a validation finds other weights in place, or other ranks elsewhere.
+        is_exposed = looks and (self.ema is not None or self.ranks.world_size > 1)
+        if self._save_is_due(step) or asked or is_exposed:
+            self._save(step, reporting)
+        if asked:
+            self._leave(asked)
+        if looks:
+            self._leave_if_asked(reporting, stop)
+            self._validate(reporting, stop, is_quick=not self._validation_is_due(step))
 
-    def _leave_if_asked(self, stop: StopRequest) -> None:
-        """Raise InterruptedRun if a signal has come; called where the last step is saved or can be."""
+    def _leave_if_asked(self, reporting: Reporting, stop: StopRequest) -> None:
+        """Leave if a signal has come; called where the last step is saved, or one process can save it."""
         if not stop.signal_number:
             return
-        folder = self.folder / "checkpoints"
-        if not checkpoint.checkpoint_path(folder, self.done_steps).exists():
-            self._save(self.done_steps)
+        if not self.saving.has(self.done_steps) and self.ranks.world_size == 1:
+            self._save(self.done_steps, reporting)
+        self._leave(stop.signal_number)
+
+    def _leave(self, signal_number: int) -> None:
         raise InterruptedRun(
-            f"stopped after step {self.done_steps} of {self.parts.total_steps}, which is saved in {folder};"
-            " go on with --resume auto",
-            stop.signal_number,
+            f"stopped after step {self.done_steps} of {self.parts.total_steps}, which is saved in"
+            f" {self.saving.folder}; go on with --resume auto",
+            signal_number,
         )
 
-    def _outside_line(self) -> str:
-        parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.outside.items())
-        return f"beside {self.seconds:.1f} s of steps: {parts}"
+    def _save(self, step: int, reporting: Reporting) -> None:
+        with reporting.beside("checkpoints"):
+            seconds = self.seconds_before + reporting.seconds
+            self.saving.save(step, seconds=seconds, samples=self.samples)
 
-    @contextlib.contextmanager
-    def _outside(self, name: str, timing: RunTiming) -> Iterator[None]:
-        """Count the time of the block beside that of the steps."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            taken = time.perf_counter() - start
-            self.outside[name] += taken
-            timing.beside(name, taken)
-
-    def _save(self, step: int) -> None:
-        folder = self.folder / "checkpoints"
-        path = checkpoint.checkpoint_path(folder, step)
-        try:
-            checkpoint.save_checkpoint(
-                path,
-                step=step,
-                config=plain(self.config),
-                model=self.parts.model,
-                optimizer=self.parts.optimizer,
-                precision=self.parts.precision,
-                extra={
-                    "seconds": self.seconds,
-                    "samples": self.samples,
-                    "clips": len(self.parts.clips),
-                    "total_steps": self.parts.total_steps,
-                },
-            )
-        except (OSError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "inline_container" not in str(error):
-                raise  # torch turns a full disk into a RuntimeError of its archive writer; others are others'
-            others = plural(len(checkpoint.checkpoints_in(folder)), "checkpoint")
-            raise CheckpointError(
-                f"{path}: could not be written ({str(error).splitlines()[0]}); free some space."
-                f" {others} before it can be read"
-            ) from error
-        checkpoint.remove_old(folder, keep=self.config.log.keep_checkpoints)
-
-    def _validate(self, timing: RunTiming, journal: Journal, stop: StopRequest) -> Validation:
-        step = self.done_steps
+    def _validate(self, reporting: Reporting, stop: StopRequest, *, is_quick: bool = False) -> Validation:
+        """Score the held-out split, on all ranks together; by the running mean of weights if there is one."""
+        step, model = self.done_steps, self.parts.model
+        averaged = self.ema.swapped(model) if self.ema is not None else contextlib.nullcontext()
         with (
-            self._outside("validation", timing),
-            torch.compiler.set_stance("force_eager"),
-        ):  # a crop's graph does not fit whole frames
+            reporting.beside("validation"),
+            self._memory_explained(),
+            torch.compiler.set_stance("force_eager"),  # a crop's graph does not fit whole frames
+            averaged,
+        ):
             result = self.parts.held_out.validate(
-                self.parts.model,
+                model,
                 precision=self.parts.precision,
-                progress=lambda done, total: self._leave_if_asked(stop),
+                progress=lambda done, total: self._leave_if_asked(reporting, stop),
+                ranks=self.ranks,
+                quick=is_quick,
             )
-        journal.validation(step, result)
-        self.observer.validated(step, result)
-        if self.picture is not None and self._picture_is_due(step):
+        reporting.validated(step, result, is_quick=is_quick)
+        if not is_quick:
+            self._keep_if_best(step, result.score.psnr_db, reporting)
+        if self.picture is not None and self.ranks.is_main and self._picture_is_due(step):
             image = self.picture(result.example)
             write_image(self.folder / "pictures" / f"step_{step:08d}.png", image)
-            journal.picture(step, image)
+            reporting.picture(step, image)
         return result
 
-    def _timing(self, journal: Journal) -> RunTiming:
-        return RunTiming(
-            self.config.log,
-            self.parts.model,
-            clock=self.clock,
-            folder=self.folder / "logs",
-            first_step=self.done_steps + 1,
-            samples_per_step=self.parts.effective_batch,
-            is_compiled=self.config.train.compile_model,
-            scalar=lambda tag, value, step: journal.scalars(step, {tag: value}),
-            observer=self.observer,
-        )
+    @contextlib.contextmanager
+    def _memory_explained(self) -> Iterator[None]:
+        """Have what is out of memory in the block say what would help there: other settings than a step's."""
+        try:
+            yield
+        except Exception as error:
+            if not out_of_memory.is_out_of_memory(error):
+                raise
+            found = out_of_memory.validation_remedies(self.config)
+            text = out_of_memory.explain(error, self.config, device=self.parts.device, found=found)
+            raise DeblurkitError(f"in the validation after step {self.done_steps}: {text}") from error
+
+    def _keep_if_best(self, step: int, psnr_db: float, reporting: Reporting) -> None:
+        is_best = self.ranks.from_main(self.ranks.is_main and self.saving.is_best(psnr_db))
+        if is_best and not self.ranks.from_main(self.saving.has(step)):
+            self._save(step, reporting)
+        if self.ranks.is_main and self.saving.has(step):
+            self.saving.keep_if_best(step, psnr_db)
 
     def _plan(self) -> RunPlan:
         parts, loader = self.parts, self.config.dataloader
@@ -393,37 +427,21 @@ class _Run:
             workers=parts.workers,
             train_prefetch_factor=loader.train_prefetch_factor,
             val_prefetch_factor=loader.val_prefetch_factor,
+            world_size=self.ranks.world_size,
         )
 
-    def _write_summary(self, result: Validation) -> Summary:
+    def _write_summary(self, result: Validation, reporting: Reporting) -> Summary:
+        seconds = self.seconds_before + reporting.seconds
         summary = Summary(
             steps=self.done_steps,
-            seconds=round(self.seconds, 3),
-            samples_per_second=round(self.samples / self.seconds, 3) if self.seconds else 0.0,
-            outside_seconds={name: round(seconds, 3) for name, seconds in self.outside.items()},
+            seconds=round(seconds, 3),
+            samples_per_second=round(self.samples / seconds, 3) if seconds else 0.0,
+            outside_seconds={name: round(taken, 3) for name, taken in reporting.outside.items()},
             validation={"protocol": result.protocol, **result.score.as_dict()},
         )
-        write_text(self.folder / "summary.json", summary.as_json() + "\n")
+        if self.ranks.is_main:
+            write_text(self.folder / "summary.json", summary.as_json() + "\n")
         return summary
-
-
-class _Rate:
-    """Samples per second since the last question, and seconds since the beginning."""
-
-    def __init__(self, samples: int) -> None:
-        self._began = self._asked = time.perf_counter()
-        self._samples = samples
-
-    def since_last(self, samples: int) -> float:
-        """Return the rate since this was asked before, given the samples by now."""
-        now = time.perf_counter()
-        rate = (samples - self._samples) / max(now - self._asked, 1e-9)
-        self._samples, self._asked = samples, now
-        return rate
-
-    def elapsed_total(self) -> float:
-        """Return the seconds since this was made."""
-        return time.perf_counter() - self._began
 
 
 def _every(step: int, interval: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from deblurkit.data.raw import Clip
 from deblurkit.timing.clock import Clock, Mark
 from deblurkit.timing.module_times import ModuleTimes
 from deblurkit.timing.records import Span
+from deblurkit.training.distributed import without_sum
+from deblurkit.training.guard import NonFiniteGuard
 from deblurkit.training.losses import Inputs, Loss, Objective
 from deblurkit.training.precision import Precision
 
@@ -65,6 +68,7 @@ def run_steps(
     steps: range,
     accumulation: int = 1,
     max_grad_norm: float = 0.0,
+    guard: NonFiniteGuard | None = None,
     module_at: Callable[[int], nn.Module] | None = None,
     module_times: ModuleTimes | None = None,
     phase_names: Mapping[str, str] | None = None,
@@ -82,6 +86,7 @@ def run_steps(
         steps: numbers of the steps to take.
         accumulation: micro-steps, one batch each, whose gradients are averaged into a step.
         max_grad_norm: total norm that gradients are clipped to; 0 for none.
+        guard: has steps skipped whose gradients are not finite.
         module_at: what a step calls, where that is not ``model`` itself (`freezing.FrozenFlow`).
         module_times: notes the times of modules, on the same clock; they join the step's spans.
         phase_names: what spans of a phase are called, where that is not its own name.
@@ -97,14 +102,16 @@ def run_steps(
             module_times.begin()
         loss = objective.at(step)
         total, samples = torch.zeros((), device=precision.device), 0
-        for _ in range(accumulation):
+        for micro_step in range(accumulation):
             batch = next(batches)
             phases.done("data")
-            total += _micro_step(
-                called, batch, loss, precision, phases, share=1 / accumulation, spikes=takes_spikes(model)
-            )
+            is_last = micro_step == accumulation - 1
+            with contextlib.nullcontext() if is_last else without_sum(called):
+                total += _micro_step(
+                    called, batch, loss, precision, phases, share=1 / accumulation, spikes=takes_spikes(model)
+                )
             samples += batch.blurry.shape[0]
-        precision.step(optimizer, model, max_grad_norm=max_grad_norm)
+        precision.step(optimizer, model, max_grad_norm=max_grad_norm, guard=guard, step=step)
         phases.done("optimizer")
         if module_times is not None:
             phases.spans += module_times.take()

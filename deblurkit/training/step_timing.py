@@ -14,6 +14,7 @@ from deblurkit.timing.module_rows import module_rows
 from deblurkit.timing.module_times import ModuleTimes
 from deblurkit.timing.overhead import hook_mark_cost_us
 from deblurkit.timing.scalars import Scalars
+from deblurkit.training.distributed import ALONE, Ranks
 from deblurkit.training.step import StepRecord
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class RunTiming:
         is_compiled: whether the network runs as a graph, in which there are no modules.
         scalar: takes (tag, milliseconds, step) of the phases, now and then.
         observer: told what is shown, and what is not measured.
+        called: gives what the last step has called, where that is not ``model``.
+        ranks: this process's place; every rank writes files of its own.
+        started_at: unix time in the files' names, the same on every rank.
 
     Attributes:
         phase_names: what each phase is called in the log, where that is not its own name.
@@ -72,22 +76,28 @@ class RunTiming:
         is_compiled: bool,
         scalar: Callable[[str, float, int], None],
         observer: Observer,
+        called: Callable[[], nn.Module] | None = None,
+        ranks: Ranks = ALONE,
+        started_at: float | None = None,
     ) -> None:
         language = resolve_language(log.language if log.timing_language == "auto" else log.timing_language)
         self.phase_names = PHASE_NAMES[language]
         self._language: Language = language
         self._observer = observer
-        self._communication = CommunicationReader(model)
+        self._communication = CommunicationReader(called if called is not None else lambda: model)
         self.module_times: ModuleTimes | None = None
         self._is_on = log.enable_timing_log
         self._logger = TimingLogger(
             folder,
-            enable_console=log.enable_timing_log and log.timing_console,
+            enable_console=log.enable_timing_log and log.timing_console and ranks.is_main,
             enable_file=log.enable_timing_log and log.timing_file,
             console_update_interval=log.timing_console_interval,
             file_flush_interval=log.timing_file_interval,
             clock=clock,
             first_step=first_step,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            started_at=started_at,
             samples_per_step=samples_per_step,
             show=observer.timed,
             csv=log.enable_timing_log and log.timing_csv,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deblurkit.errors import ConfigError
 from deblurkit.models.vrt.half import cpu_multiplies_bf16
 from deblurkit.units import plural
 
@@ -15,18 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_supported(config: Config) -> list[str]:
-    """Return a warning for every setting that changes nothing yet.
-
-    Raises:
-        ConfigError: for every setting that would make another run of it than was asked for.
-    """
-    if config.loss.vgg_perceptual.weight > 0:
-        raise ConfigError(
-            [
-                "LOSS.VGG_PERCEPTUAL.WEIGHT: the perceptual loss is not built in this version;"
-                " set --set LOSS.VGG_PERCEPTUAL.WEIGHT=0"
-            ]
-        )
+    """Return a warning for every setting that changes nothing yet."""
     warnings = []
     if config.model.arch == "vrt" and config.model.freeze_flow_steps and config.model.pretrained is None:
         warnings.append(

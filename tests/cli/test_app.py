@@ -13,7 +13,14 @@ from deblurkit.errors import ConfigError
 
 OPTIONS = {
     "train": {"--preset", "--config", "--set", "--output", "--resume", "--json"},
-    "evaluate": {"--data", "--split", "--device", "--ablate-spikes", "--picture", "--json"},
+    "evaluate": {
+        *("--data", "--split", "--device", "--ablate-spikes", "--protocol", "--lpips", "--lpips-weights"),
+        *("--tile", "--quick", "--picture", "--json"),
+    },
+    "restore": {
+        *("--output", "--spikes", "--spike-size", "--spikes-per-frame", "--no-spikes", "--tile", "--overlap"),
+        *("--memory", "--device", "--video", "--json"),
+    },
     "analyze-log": {"--warmup", "--json"},
     "check-data": {"--layout", "--spikes", "--blur-variant", "--quick", "--json"},
     "profile-step": {

@@ -51,7 +51,11 @@ def test_the_table_and_where_the_files_are(command, tmp_path, capsys):
         (["--html", "/dev/null/x.html"], 1, "/dev/null"),
         (["--trace", "/"], 1, "/"),
         (["--data", "--set", "DATA.ROOT=/no/such", "--set", "DATA.AUTO_SYNTHETIC=false"], 1, "/no/such"),
-        (["--set", "LOSS.VGG_PERCEPTUAL.WEIGHT=1"], 1, "LOSS.VGG_PERCEPTUAL.WEIGHT"),
+        (
+            ["--set", "LOSS.VGG_PERCEPTUAL.WEIGHT=1", "--set", "LOSS.VGG_PERCEPTUAL.WEIGHTS=/no/such.pth"],
+            1,
+            "LOSS.VGG_PERCEPTUAL.WEIGHT",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_its_code(command, capsys, options, code, text):

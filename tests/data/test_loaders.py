@@ -2,6 +2,8 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -226,3 +228,25 @@ def test_other_errors_are_not_touched():
 
     with pytest.raises(RuntimeError, match="a fault of ours"):
         list(clear_errors(broken()))
+
+
+class Slow(TrainingClips):
+    """Clips that say that they are being read, and take a while."""
+
+    def __getitem__(self, key):
+        time.sleep(0.2)
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_worker_does_not_heed_the_signals_that_a_batch_system_sends_to_all(dataset_root, number):
+    """Here one that is not its parent sends them; its parent still ends it."""
+    loader = iter(loader_of(Slow, dataset_root))
+    next(loader)
+    (worker,) = loader._workers
+    subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)
+    next(loader)
+    assert worker.is_alive()
+    os.kill(worker.pid, signal.SIGTERM)  # of its parent
+    worker.join(timeout=20)
+    assert worker.exitcode == 0

@@ -29,14 +29,14 @@ class Counting:
 
 
 def test_exposed_communication_is_what_nothing_is_computed_beside():
-    found = CommunicationReader(Counting()).read()
+    found = CommunicationReader(Counting).read()
     assert (found.forward_ms, found.backward_ms, found.communication_ms) == (5, 40, 30)
     assert found.overlap_ms == 12 and found.exposed_ms == 18
 
 
 def test_an_iteration_is_read_once():
     model = Counting()
-    reader = CommunicationReader(model)
+    reader = CommunicationReader(lambda: model)
     assert reader.read().iteration == 3
     assert reader.read() is None
     model.counters["iteration"] = 103
@@ -47,7 +47,7 @@ def test_an_iteration_is_read_once():
     "model", [nn.Linear(1, 1), Counting(iteration="none"), Counting(backward_comm_time=None)]
 )
 def test_what_has_no_counters_has_no_communication(model):
-    reader = CommunicationReader(model)
+    reader = CommunicationReader(lambda: model)
     assert reader.read() is None and reader.read() is None
 
 
@@ -68,7 +68,7 @@ def train(rank, folder, delay):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     layers = nn.Sequential(nn.Linear(64, 64), Late(delay * rank), nn.Linear(64, 64))
     model = nn.parallel.DistributedDataParallel(layers)
-    reader = CommunicationReader(model)
+    reader = CommunicationReader(lambda: model)
     logger = TimingLogger(f"{folder}/logs", enable_console=False, rank=rank, world_size=2)
     set_global_timing_logger(logger)
     for _ in range(10):

@@ -1,3 +1,5 @@
+import json
+import os
 import random
 
 import numpy as np
@@ -23,7 +25,7 @@ class Parts:
         self.optimizer.step()
         return self
 
-    def save(self, folder, step):
+    def save(self, folder, step, **more):
         path = checkpoint.checkpoint_path(folder, step)
         checkpoint.save_checkpoint(
             path,
@@ -33,6 +35,7 @@ class Parts:
             optimizer=self.optimizer,
             precision=self.precision,
             extra={"samples": 8},
+            **more,
         )
         return path
 
@@ -52,10 +55,91 @@ def test_everything_comes_back(tmp_path):
 
 def test_the_random_states_of_all_three_libraries_come_back(tmp_path):
     state = checkpoint.load_checkpoint(Parts().save(tmp_path, 1))
-    draw = lambda: (torch.rand(2).tolist(), random.random(), np.random.rand(), np.random.randn())  # noqa: E731
     expected = draw()
-    checkpoint.restore_random_states(state["random"])
+    assert checkpoint.restore_random_states(state["random"]) is None
     assert draw() == expected
+
+
+def draw():
+    return torch.rand(2).tolist(), random.random(), np.random.rand(), np.random.randn()
+
+
+def ranks_that_draw(count):
+    """Return the random states of ranks that have drawn, and what each of them would draw next."""
+    states, following = [], []
+    for rank in range(count):
+        checkpoint.start_random_states(7, rank=rank)
+        draw()
+        states.append(checkpoint.own_random_states())
+        following.append(draw())
+    return states, following
+
+
+def test_every_rank_gets_its_own_random_states_back(tmp_path):
+    states, following = ranks_that_draw(3)
+    state = checkpoint.load_checkpoint(Parts().save(tmp_path, 1, random_states=states))
+    for rank in (2, 0, 1):
+        assert checkpoint.restore_random_states(state["random"], rank=rank, world_size=3, seed=7) is None
+        assert draw() == following[rank]
+
+
+def test_a_rank_that_was_not_there_starts_from_the_seed_and_it_is_said():
+    states, following = ranks_that_draw(2)
+    said = checkpoint.restore_random_states(states, rank=3, world_size=4, seed=7)
+    mine = draw()
+    assert said == (
+        "the random states of 2 processes were saved and 4 go on; those from rank 2 on start from SEED"
+    )
+    checkpoint.start_random_states(7, rank=3)
+    assert draw() == mine
+    assert "those from rank 2 on start" in checkpoint.restore_random_states(states, rank=1, world_size=4)
+    assert draw() == following[1]
+
+
+def test_fewer_ranks_than_were_saved_are_said():
+    states, following = ranks_that_draw(2)
+    assert checkpoint.restore_random_states(states, rank=0, world_size=1) == (
+        "the random states of 2 processes were saved and 1 go on; those from rank 1 on are dropped"
+    )
+    assert draw() == following[0]
+
+
+def test_ranks_draw_different_numbers_and_rank_0_those_of_the_seed():
+    _, following = ranks_that_draw(4)
+    for column in zip(*following, strict=True):
+        assert len({str(value) for value in column}) == 4
+    checkpoint.start_random_states(5)
+    mine = draw()
+    torch.manual_seed(5)
+    random.seed(5)
+    np.random.seed(5)
+    assert draw() == mine
+
+
+def test_what_a_run_does_not_have_is_not_in_its_checkpoints(tmp_path):
+    parts = Parts()
+    assert not {"ema", "guard"} & checkpoint.load_checkpoint(parts.save(tmp_path, 1)).keys()
+    more = {"ema": {"decay": 0.5, "weights": {"weight": torch.ones(2)}}, "guard": {"skipped": 3}}
+    state = checkpoint.load_checkpoint(parts.save(tmp_path, 2, **more))
+    assert state["guard"] == {"skipped": 3} and state["ema"]["decay"] == 0.5
+    assert torch.equal(state["ema"]["weights"]["weight"], torch.ones(2))
+
+
+def test_a_checkpoint_of_the_first_version_is_read(tmp_path):
+    """It had the random states of the one process instead of a list."""
+    path = Parts().save(tmp_path, 1)
+    state = torch.load(path, weights_only=True)
+    expected = draw()
+    torch.save({**state, "schema": "deblurkit-checkpoint/1", "random": state["random"][0]}, path)
+    checkpoint.restore_random_states(checkpoint.load_checkpoint(path)["random"])
+    assert draw() == expected
+
+
+def test_a_checkpoint_of_a_later_version_is_refused_as_such(tmp_path):
+    path = Parts().save(tmp_path, 1)
+    torch.save({**torch.load(path, weights_only=True), "schema": "deblurkit-checkpoint/3"}, path)
+    with pytest.raises(CheckpointError, match=r"written by a newer deblurkit \(deblurkit-checkpoint/3"):
+        checkpoint.load_checkpoint(path)
 
 
 def test_a_failed_write_leaves_the_checkpoint_before_whole(tmp_path, monkeypatch):
@@ -97,6 +181,45 @@ def test_a_truncated_or_altered_checkpoint_is_refused(tmp_path):
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     with pytest.raises(CheckpointError, match="does not match its checksum"):
         checkpoint.load_checkpoint(path)
+
+
+def equal(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+def test_a_flipped_bit_anywhere_is_found_or_alters_nothing(tmp_path):
+    """Padding between the entries and their dates have no checksum, and nothing is read from them."""
+    path, rng = Parts().train().save(tmp_path, 1), random.Random(3)
+    whole, expected = path.read_bytes(), checkpoint.load_checkpoint(path)
+    found = 0
+    for at in rng.sample(range(len(whole)), 600):
+        content = bytearray(whole)
+        content[at] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+        try:
+            state = checkpoint.load_checkpoint(path)
+        except CheckpointError:
+            found += 1
+        else:
+            assert equal(state, expected), at
+    assert found > 400
+
+
+@pytest.mark.parametrize("size", [512, 4096])
+def test_a_sector_or_page_that_never_reached_the_disk_is_found(tmp_path, size):
+    path = Parts(width=3000).train().save(tmp_path, 1)
+    whole = path.read_bytes()
+    for start in range(0, len(whole) - size, 7 * size):
+        path.write_bytes(whole[:start] + bytes(size) + whole[start + size :])
+        if whole[start : start + size] != bytes(size):
+            with pytest.raises(CheckpointError):
+                checkpoint.load_checkpoint(path)
 
 
 def test_a_file_with_code_in_it_is_not_run(tmp_path):
@@ -148,3 +271,100 @@ def test_old_ones_and_half_written_ones_go(tmp_path):
     (tmp_path / ".step_00000012.pt.abc.partial").write_bytes(b"half")
     checkpoint.remove_old(tmp_path, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000010.pt", "step_00000011.pt"]
+
+
+def score_all(folder, scores):
+    """Save a checkpoint for each of (step, score), keep the best one, and return what was kept."""
+    kept = []
+    for step, score in scores:
+        path = Parts().train().save(folder, step)
+        kept.append(checkpoint.keep_best(folder, path, score))
+        checkpoint.remove_old(folder, keep=1)
+    return kept
+
+
+def test_the_best_checkpoint_survives_the_rotation(tmp_path):
+    kept = score_all(tmp_path, [(10, 30.0), (20, 31.5), (30, 31.5), (40, float("nan")), (50, 29.0)])
+    assert kept == [True, True, False, False, False]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["best.json", "best.pt", "step_00000050.pt"]
+    assert checkpoint.load_checkpoint(tmp_path / "best.pt")["step"] == 20
+    assert checkpoint.best_of(tmp_path)[:3] == (20, 31.5, 50)
+
+
+def test_a_first_score_that_is_no_number_keeps_nothing(tmp_path):
+    assert score_all(tmp_path, [(10, float("nan"))]) == [False]
+    assert checkpoint.best_of(tmp_path) is None and not (tmp_path / "best.pt").exists()
+
+
+def test_an_infinite_score_is_kept_in_a_record_that_is_json(tmp_path):
+    assert score_all(tmp_path, [(10, float("inf")), (20, 50.0)]) == [True, False]
+    json.loads((tmp_path / "best.json").read_text(), parse_constant=pytest.fail)
+    assert checkpoint.best_of(tmp_path).psnr_db == float("inf")
+
+
+@pytest.mark.parametrize("next_call", ["save", "score"])
+def test_a_kill_between_the_record_and_the_file_is_mended(tmp_path, monkeypatch, next_call):
+    score_all(tmp_path, [(10, 30.0)])
+    path = Parts().train().save(tmp_path, 20)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(source, path):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoint, "give_second_name", kill)
+        checkpoint.keep_best(tmp_path, path, 31.0)
+    assert checkpoint.load_checkpoint(tmp_path / "best.pt")["step"] == 10
+    if next_call == "save":
+        checkpoint.remove_old(tmp_path, keep=1)
+    else:
+        assert not checkpoint.keep_best(tmp_path, Parts().save(tmp_path, 30), 30.5)
+    assert checkpoint.load_checkpoint(tmp_path / "best.pt")["step"] == 20
+
+
+def test_a_checkpoint_that_was_written_anew_is_not_taken_for_the_one_that_was_scored(tmp_path):
+    """Its step is the same, its weights and so its score are not."""
+    score_all(tmp_path, [(10, 30.0)])
+    (tmp_path / "best.pt").unlink()
+    path = Parts().train().train().save(tmp_path, 10)
+    checkpoint.remove_old(tmp_path, keep=1)
+    assert not (tmp_path / "best.pt").exists()
+    assert checkpoint.keep_best(tmp_path, path, 20.0)
+    assert checkpoint.best_of(tmp_path).psnr_db == 20.0
+
+
+def test_a_best_checkpoint_that_was_damaged_with_its_step_is_whole_once_the_step_is_taken_again(tmp_path):
+    path = Parts().train().save(tmp_path, 10)
+    assert checkpoint.keep_best(tmp_path, path, 30.0)
+    whole = path.read_bytes()
+    with path.open("r+b") as file:  # both names are of one file
+        file.seek(len(whole) // 2)
+        file.write(bytes([whole[len(whole) // 2] ^ 1]))
+    with pytest.raises(CheckpointError):
+        checkpoint.load_checkpoint(tmp_path / "best.pt")
+    assert score_all(tmp_path, [(10, 30.0)]) == [True]
+    assert checkpoint.load_checkpoint(tmp_path / "best.pt")["step"] == 10
+
+
+def test_where_files_have_but_one_name_the_best_is_a_copy(tmp_path, monkeypatch):
+    def no_links(*arguments, **named):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert score_all(tmp_path, [(10, 30.0), (20, 29.0)]) == [True, False]
+    assert checkpoint.load_checkpoint(tmp_path / "best.pt")["step"] == 10
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"step": "x"}'])
+def test_a_damaged_record_of_the_best_is_none(tmp_path, content):
+    (tmp_path / "best.json").write_text(content)
+    assert checkpoint.best_of(tmp_path) is None
+    assert score_all(tmp_path, [(10, 1.0)]) == [True]
+
+
+def test_the_best_is_none_of_the_steps(tmp_path):
+    score_all(tmp_path, [(10, 30.0)])
+    assert [path.name for path in checkpoint.checkpoints_in(tmp_path)] == ["step_00000010.pt"]

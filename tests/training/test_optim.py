@@ -119,3 +119,16 @@ def test_without_bitsandbytes_adamw_takes_its_place_with_a_warning(monkeypatch):
     optimizer = build_optimizer(section, nn.Linear(2, 2), device=CPU, warn=warnings.append)
     assert type(optimizer) is torch.optim.AdamW
     assert warnings == ["TRAIN.OPTIM.TYPE: bitsandbytes is not installed; using adamw instead of adamw8bit"]
+
+
+def test_adamw_takes_its_step_in_one_kernel_and_still_as_the_formula_says():
+    """Kingma and Ba's algorithm 1 with Loshchilov and Hutter's decoupled decay, first step."""
+    layer = nn.Linear(1, 1, bias=False)
+    section = OptimSection.model_validate({"LR": 0.1, "BETAS": [0.9, 0.99], "WEIGHT_DECAY": 0.5})
+    optimizer = build_optimizer(section, layer, device=CPU, warn=pytest.fail)
+    assert all(group["fused"] for group in optimizer.param_groups)
+    before = layer.weight.item()
+    layer.weight.grad = torch.full((1, 1), 3.0)
+    optimizer.step()
+    # Both moments without their bias are the gradient and its square, so the step is lr * sign(gradient).
+    assert layer.weight.item() == pytest.approx(before * (1 - 0.1 * 0.5) - 0.1, rel=1e-5)

@@ -1,7 +1,7 @@
 import pytest
 
-from deblurkit.errors import CheckpointError
-from deblurkit.training import run
+from deblurkit.errors import CheckpointError, DeblurkitError
+from deblurkit.training import checkpoint, run
 from deblurkit.training.resume import changes, state_to_resume
 
 
@@ -59,6 +59,17 @@ def test_a_slip_in_resume_is_told_with_what_it_takes(finished, Watcher):
         "--resume autoo: expected auto or a checkpoint file, found none"
     )
     assert refusal(finished, str(folder), Watcher).endswith(f"use --output {folder} --resume auto")
+
+
+def test_the_best_checkpoint_starts_a_run_elsewhere_and_drops_no_later_step(finished, tiny_config, tmp_path):
+    folder = finished.log.save_dir / "checkpoints"
+    (early,) = checkpoint.checkpoints_in(folder)
+    checkpoint.keep_best(folder, early, 30.0)
+    elsewhere = tiny_config(f"LOG.SAVE_DIR={tmp_path / 'elsewhere'}")
+    assert state_to_resume(elsewhere, str(folder / "best.pt"), warn=pytest.fail)["step"] == 2
+    early.rename(checkpoint.checkpoint_path(folder, 3))
+    with pytest.raises(DeblurkitError, match="holds step_00000003.pt, which is later"):
+        state_to_resume(finished, str(folder / "best.pt"), warn=pytest.fail)
 
 
 def test_changes_are_those_that_change_numbers_as_yaml():

@@ -11,7 +11,7 @@ import yaml
 from deblurkit.data.packed import pack_dataset
 from deblurkit.data.unified import open_dataset
 from deblurkit.data.voxel_store import make_voxels
-from deblurkit.errors import CheckpointError, ConfigError, DataError, DeblurkitError
+from deblurkit.errors import CheckpointError, DataError, DeblurkitError
 from deblurkit.render.picture import before_and_after
 from deblurkit.training import checkpoint, parts, run
 from deblurkit.training.interrupt import InterruptedRun
@@ -214,11 +214,18 @@ def test_a_stop_request_saves_the_step_and_says_how_to_go_on(tiny_config, monkey
     assert saved.name == "step_00000002.pt"
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_advice(tiny_config, monkeypatch, Watcher):
+@pytest.mark.parametrize(
+    "setting, said",
+    [
+        ("TRAIN.NONFINITE_GUARD=false", r"the loss became nan.*TRAIN\.OPTIM\.LR"),
+        ("TRAIN.MAX_SKIPPED_STEPS=2", r"step 3: gradient.*not finite"),
+    ],
+)
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(tiny_config, monkeypatch, Watcher, setting, said):
     never = EveryStep(lambda restored, inputs: restored.sum() * torch.tensor(float("nan")))
-    monkeypatch.setattr(run, "build_objective", lambda section: never)
-    with pytest.raises(DeblurkitError, match=r"the loss became nan.*TRAIN\.OPTIM\.LR"):
-        run.train(tiny_config(), observer=Watcher())
+    monkeypatch.setattr(run, "objective_of", lambda config, **others: never)
+    with pytest.raises(DeblurkitError, match=said):
+        run.train(tiny_config(setting), observer=Watcher())
 
 
 def test_a_checkpoint_that_cannot_be_written_is_a_clear_error(tiny_config, monkeypatch, Watcher):
@@ -231,8 +238,10 @@ def test_a_checkpoint_that_cannot_be_written_is_a_clear_error(tiny_config, monke
 
 
 def test_what_this_version_cannot_do_is_refused_or_said(tiny_config, Watcher):
-    with pytest.raises(ConfigError, match="VGG_PERCEPTUAL"):
-        run.train(tiny_config("LOSS.VGG_PERCEPTUAL.WEIGHT=0.1"), observer=Watcher())
+    config = tiny_config("LOSS.VGG_PERCEPTUAL.WEIGHT=0.1", "LOSS.VGG_PERCEPTUAL.WEIGHTS=/no/such.pth")
+    with pytest.raises(CheckpointError, match="^LOSS.VGG_PERCEPTUAL.WEIGHTS: no file"):
+        run.train(config, observer=Watcher())
+    assert not (config.log.save_dir / "config.yaml").exists()  # known before anything is written
     watcher = Watcher()
     run.train(tiny_config("DATALOADER.PERSISTENT_WORKERS=false"), observer=watcher)
     assert [text.split(":")[0] for text in watcher.warnings] == ["DATALOADER.PERSISTENT_WORKERS"]

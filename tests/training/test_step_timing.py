@@ -27,7 +27,7 @@ def test_timing_changes_nothing_of_the_training(tiny_config, Watcher, tmp_path):
     for number, keys in enumerate([[], ["LOG.ENABLE_TIMING_LOG=false"]]):
         config = tiny_config(*keys, f"LOG.SAVE_DIR={tmp_path / str(number)}")
         run.train(config, observer=Watcher())
-        (path,) = (config.log.save_dir / "checkpoints").glob("*.pt")
+        (path,) = (config.log.save_dir / "checkpoints").glob("step_*.pt")
         weights.append(torch.load(path, weights_only=True)["model"])
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 

@@ -1,14 +1,8 @@
 import pytest
 import torch
 
-from deblurkit.errors import ConfigError
 from deblurkit.training import support
 from deblurkit.training.support import check_supported
-
-
-def test_a_setting_that_would_change_the_result_is_refused(tiny_config):
-    with pytest.raises(ConfigError, match="VGG_PERCEPTUAL.WEIGHT: the perceptual loss is not built"):
-        check_supported(tiny_config("LOSS.VGG_PERCEPTUAL.WEIGHT=0.1"))
 
 
 def test_a_setting_without_effect_is_said(tiny_config):

@@ -1,16 +1,26 @@
 """Expected scores come from the metrics applied by hand to frames that the dataset itself gives."""
 
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from deblurkit.data.loaders import LoadedBatch
+from deblurkit.data.loaders import LoadedBatch, evaluation_batches
+from deblurkit.data.synthetic import make_synthetic
 from deblurkit.data.unified import open_dataset
+from deblurkit.errors import DataError
+from deblurkit.models.blocks import ResidualBlock
+from deblurkit.models.unet import ClipUNet
 from deblurkit.training import metrics
+from deblurkit.training.distributed import Ranks
 from deblurkit.training.held_out import HeldOut, evaluation_clips
 from deblurkit.training.precision import Precision
-from deblurkit.training.validate import restore_frames
+from deblurkit.training.validate import restore_frames, share_of
 
 PRECISION = Precision(torch.device("cpu"), None)
 
@@ -73,3 +83,207 @@ def test_restored_values_are_rounded_and_clamped(held_out):
     result = held_out.validate(Constant(), precision=PRECISION)
     assert np.unique(result.example.restored[..., 0]).tolist() == [255]
     assert np.unique(result.example.restored[..., 1]).tolist() == [101]
+
+
+class Together:
+    """Ranks as threads of one process, which meet where they gather."""
+
+    def __init__(self, world_size):
+        self.world_size = world_size
+        self.barrier = threading.Barrier(world_size, timeout=60)
+        self.values = [None] * world_size
+
+    def rank(self, number):
+        together = self
+
+        class Rank(Ranks):
+            def gather(self, value):
+                together.values[number] = value
+                together.barrier.wait()
+                values = list(together.values)
+                together.barrier.wait()
+                return values
+
+        return Rank(rank=number, world_size=self.world_size)
+
+    def each(self, work):
+        with ThreadPoolExecutor(self.world_size) as pool:
+            return list(pool.map(work, [self.rank(number) for number in range(self.world_size)]))
+
+
+@pytest.fixture
+def longer(tmp_path, tiny_config):
+    """Three held-out sequences of seven frames, and what makes a `HeldOut` of them."""
+    root = tmp_path / "longer"
+    make_synthetic(root, seed=3, num_train=1, num_test=3, frames_per_sequence=7, size=(32, 48))
+
+    def make(*overrides, batch_size=2):
+        config = tiny_config("DATA.CLIP_LEN=2", "DATA.NUM_VOXEL_BINS=4", *overrides)
+        clips = evaluation_clips(open_dataset(root), config, split="test")
+        return HeldOut(clips, batch_size=batch_size, num_workers=0, prefetch_factor=2, test=config.test)
+
+    return make
+
+
+def network():
+    """A network whose every frame depends on its neighbours and on the spikes."""
+    torch.manual_seed(0)
+    model = ClipUNet(block=ResidualBlock, base_channels=4, num_blocks=1, num_voxel_bins=4)
+    nn.init.normal_(model.frames_out.weight, std=0.1)
+    return model
+
+
+def same(a, b):
+    pairs = zip(
+        (a.example.blurry, a.example.restored, a.example.sharp),
+        (b.example.blurry, b.example.restored, b.example.sharp),
+        strict=True,
+    )
+    assert all(np.array_equal(*pair) for pair in pairs)
+    assert (a.example.sequence, a.example.frame) == (b.example.sequence, b.example.frame)
+    assert list(a.sequences) == list(b.sequences)
+    return replace(a, example=b.example) == b  # floats by their bits, no tolerance
+
+
+@pytest.mark.parametrize(
+    "overrides", [(), ("TEST.TILE=[3,16,24]", "TEST.TILE_OVERLAP=[1,8,8]"), ("TEST.PROTOCOL=pooled",)]
+)
+@pytest.mark.parametrize("world_size", [2, 3, 5])
+def test_ranks_together_score_exactly_what_one_scores_alone(longer, world_size, overrides):
+    held_out = longer(*overrides)
+    model = network()
+    alone = held_out.validate(model, precision=PRECISION)
+    loaded = []
+
+    def on_rank(ranks):
+        counted = []
+        result = held_out.validate(
+            copy.deepcopy(model),
+            precision=PRECISION,
+            ranks=ranks,
+            progress=lambda *count: counted.append(count),
+        )
+        loaded.append(len(counted))
+        return result
+
+    for result in Together(world_size).each(on_rank):
+        assert same(result, alone)
+    assert sum(loaded) == 21  # every frame is scored by one rank
+    assert max(loaded) - min(loaded) <= 4 if not overrides else max(loaded) < 21
+
+
+def test_shares_are_runs_of_whole_batches_of_about_as_many_frames(longer):
+    clips = longer().clips
+    batches = evaluation_batches(clips, batch_size=1)
+    shares = [share_of(clips, batches, Ranks(rank, 4)) for rank in range(4)]
+    assert sum((share.batches for share in shares), []) == batches
+    frames = [sum(clips.parts[i].stop - clips.parts[i].keep_from for i in share.owned) for share in shares]
+    assert sum(frames) == 21 and max(frames) - min(frames) <= 2
+    assert share_of(clips, batches[:1], Ranks(0, 3)).batches == []  # its middle is the second rank's
+
+
+def test_a_run_in_the_middle_of_a_sequence_begins_with_the_window_that_reaches_into_it(longer):
+    clips = longer("TEST.TILE=[3,16,24]", "TEST.TILE_OVERLAP=[1,8,8]").clips
+    assert [(p.start, p.stop) for p in clips.parts[:3]] == [(0, 3), (2, 5), (4, 7)]
+    batches = evaluation_batches(clips, batch_size=1)
+    second = share_of(clips, batches, Ranks(1, 2))
+    assert (second.batches[0], min(second.owned)) == ([3], 4)
+
+
+def test_tiles_of_what_looks_at_single_pixels_change_no_score(longer):
+    whole = longer().validate(Echo(), precision=PRECISION, spikes="zeroed")
+    tiled = longer("TEST.TILE=[3,16,24]", "TEST.TILE_OVERLAP=[1,8,8]")
+    assert same(tiled.validate(Echo(), precision=PRECISION, spikes="zeroed"), whole)
+
+
+def test_tiles_of_a_network_change_little(longer):
+    whole = longer().validate(network(), precision=PRECISION)
+    tiled = longer("TEST.TILE=[24,32]", "TEST.TILE_OVERLAP=[0,8,8]").validate(network(), precision=PRECISION)
+    assert tiled.score != whole.score
+    assert tiled.score.psnr_db == pytest.approx(whole.score.psnr_db, abs=0.5)
+
+
+def test_a_quick_look_takes_the_same_few_sequences_and_says_so(longer):
+    held_out = longer("TEST.QUICK_SEQUENCES=2")
+    quick, full = (held_out.validate(Echo(), precision=PRECISION, quick=q) for q in (True, False))
+    names = list(full.sequences)
+    assert list(quick.sequences) == [names[0], names[2]]
+    assert quick.sequences == {name: full.sequences[name] for name in quick.sequences}
+    assert (quick.split_sequences, full.split_sequences) == (3, None)
+    assert quick.example.sequence == names[0]
+
+
+def test_shuffled_spikes_are_those_of_another_moment_of_the_clip(longer):
+    seen = {}
+
+    class Look(Echo):
+        def forward(self, blurry, spikes):
+            seen.setdefault(kind, spikes.clone())
+            return blurry
+
+    held_out = longer("TEST.TILE=[5,32,48]", "TEST.TILE_OVERLAP=[0,0,0]", batch_size=1)
+    for kind in ("real", "shuffled"):
+        held_out.validate(Look(), precision=PRECISION, spikes=kind)
+    order = [3, 4, 0, 1, 2]
+    assert torch.equal(seen["shuffled"], seen["real"][:, order])
+    assert not torch.equal(seen["shuffled"][:, 0], seen["real"][:, 0])
+
+
+def test_protocols_average_as_they_say(longer):
+    """Sequences of 7 and of 2 frames: the mean of means is not the mean of all."""
+    made = {name: longer(f"TEST.PROTOCOL={name}") for name in ("vrt", "pooled", "y")}
+    results = {}
+    for name, held_out in made.items():
+        held_out.clips.parts[:] = [p for p in held_out.clips.parts if p.sequence == 0 or p.start == 0]
+        held_out.clips.sequences[1:] = [Short(s, 2) for s in held_out.clips.sequences[1:]]
+        results[name] = held_out.validate(Echo(), precision=PRECISION)
+        assert results[name].protocol == name
+    vrt, pooled, y = (results[name] for name in ("vrt", "pooled", "y"))
+    values = [score.psnr_db for score in vrt.sequences.values()]
+    assert vrt.score.psnr_db == pytest.approx(np.mean(values))
+    assert pooled.score.psnr_db == pytest.approx((7 * values[0] + 2 * values[1] + 2 * values[2]) / 11)
+    assert pooled.sequences == vrt.sequences
+    assert y.score.ssim != vrt.score.ssim
+    assert y.score.psnr_db == pytest.approx(vrt.score.psnr_db, abs=0.05)  # only rounding apart
+    assert y.score.psnr_db != vrt.score.psnr_db
+
+
+class Short:
+    """The first frames of a sequence."""
+
+    def __init__(self, sequence, num_frames):
+        self._sequence, self.num_frames = sequence, num_frames
+
+    def __getattr__(self, name):
+        return getattr(self._sequence, name)
+
+
+def test_lpips_is_averaged_like_the_others(longer):
+    def distance(restored, sharp):
+        assert restored.shape == sharp.shape and restored.shape[:2] == (1, 3) and restored.max() <= 1
+        return (restored - sharp).abs().mean(dim=(1, 2, 3))
+
+    held_out = longer()
+    result = held_out.validate(Echo(), precision=PRECISION, spikes="zeroed", lpips=distance)
+    frames = [
+        np.abs(s.read_blurry(t) / 255.0 - s.read_sharp(t) / 255.0).mean()
+        for s in held_out.clips.sequences
+        for t in range(7)
+    ]
+    assert result.score.lpips == pytest.approx(np.mean(frames), abs=1e-6)
+    assert result.score.lpips_blurry == result.score.lpips
+    assert set(result.score.as_dict()) == {
+        *("psnr_db", "ssim", "psnr_db_blurry", "ssim_blurry", "lpips", "lpips_blurry")
+    }
+
+
+def test_a_file_that_one_rank_cannot_read_is_an_error_on_all(longer):
+    held_out = longer()
+    last = held_out.clips.sequences[-1]
+    (last.folder / "sharp" / f"{last.stems[-1]}.png").write_bytes(b"x")
+
+    def on_rank(ranks):
+        with pytest.raises(DataError, match="damaged: not a readable PNG"):
+            held_out.validate(Echo(), precision=PRECISION, ranks=ranks)
+
+    Together(2).each(on_rank)

@@ -19,7 +19,8 @@ from deblurkit.timing.clock import Clock
 from deblurkit.timing.module_times import ModuleTimes
 from deblurkit.training.allocator import keep_freed_memory
 from deblurkit.training.freezing import FrozenFlow
-from deblurkit.training.losses import build_objective
+from deblurkit.training.losses import WeightedSum
+from deblurkit.training.objective import objective_of
 from deblurkit.training.optim import build_optimizer
 from deblurkit.training.parts import assemble, pick_device
 from deblurkit.training.precision import Precision
@@ -42,6 +43,7 @@ class Workplace:
     model: nn.Module
     optimizer: Optimizer
     precision: Precision
+    objective: WeightedSum
     first_batch: Clip
     batches: Iterator[Clip]
     is_synthetic: bool
@@ -75,7 +77,7 @@ class Workplace:
         return run_steps(
             self.model,
             self.batches,
-            objective=build_objective(self.config.loss),
+            objective=self.objective,
             optimizer=self.optimizer,
             learning_rate=lambda step: train.optim.lr,
             precision=self.precision,
@@ -90,7 +92,8 @@ class Workplace:
     def kept_tensors(self) -> list[Tensor]:
         """Return what is there between steps: weights, buffers, the optimiser's state and the clips."""
         state = [value for values in self.optimizer.state.values() for value in values.values()]
-        kept = [*self.model.parameters(), *self.model.buffers(), *self.first_batch, *state]
+        networks = self.objective.kept_tensors()
+        kept = [*self.model.parameters(), *self.model.buffers(), *self.first_batch, *state, *networks]
         return [tensor for tensor in kept if isinstance(tensor, Tensor)]
 
 
@@ -117,6 +120,7 @@ def workplace(
             model=parts.model,
             optimizer=parts.optimizer,
             precision=parts.precision,
+            objective=objective_of(config, model=parts.model, precision=parts.precision, warn=warn),
             first_batch=first,
             batches=itertools.chain([first], batches),
             is_synthetic=False,
@@ -130,12 +134,14 @@ def _on_random_clips(config: Config, *, warn: Tell) -> Workplace:
     clip = random_clips(config, device)
     torch.manual_seed(config.seed)
     model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins).to(device)
+    precision = Precision.from_section(config.train, device)
     return Workplace(
         config=config,
         device=device,
         model=model,
         optimizer=build_optimizer(config.train.optim, model, device=device, warn=warn),
-        precision=Precision.from_section(config.train, device),
+        precision=precision,
+        objective=objective_of(config, model=model, precision=precision, warn=warn),
         first_batch=clip,
         batches=itertools.repeat(clip),
         is_synthetic=True,

@@ -1,0 +1,136 @@
+"""The checkpoints of a run: written by one process, with what every process needs to go on exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from deblurkit.config.schema import as_values
+from deblurkit.errors import CheckpointError
+from deblurkit.training import checkpoint
+from deblurkit.training.ema import Ema
+from deblurkit.training.guard import NonFiniteGuard
+from deblurkit.training.parts import RunParts
+from deblurkit.training.resume import changes
+from deblurkit.units import plural
+
+
+class Saving:
+    """Writes and takes up the checkpoints of a run in ``LOG.SAVE_DIR/checkpoints``.
+
+    Args:
+        parts: of the run.
+        ema: running mean of the weights, if there is one.
+        guard: against bad steps, if there is one.
+    """
+
+    def __init__(self, parts: RunParts, *, ema: Ema | None, guard: NonFiniteGuard | None) -> None:
+        self.folder = parts.config.log.save_dir / "checkpoints"
+        self._parts, self._ema, self._guard = parts, ema, guard
+
+    def path(self, step: int) -> Path:
+        """Return where the checkpoint of a step is, or would be."""
+        return checkpoint.checkpoint_path(self.folder, step)
+
+    def has(self, step: int) -> bool:
+        """Return whether the checkpoint of a step is there."""
+        return self.path(step).exists()
+
+    def in_memory(self) -> dict[str, Any]:
+        """Return what a checkpoint of this moment would hold of the training itself."""
+        parts = self._parts
+        state: dict[str, Any] = {
+            "model": parts.model.state_dict(),
+            "optimizer": parts.optimizer.state_dict(),
+            "scaler": parts.precision.state_dict(),
+        }
+        if self._ema is not None:
+            state["ema"] = self._ema.state_dict()
+        if self._guard is not None:
+            state["guard"] = self._guard.state_dict()
+        return state
+
+    def save(self, step: int, *, seconds: float, samples: int) -> None:
+        """Write the checkpoint of a step; every rank has to call this, and all leave it together.
+
+        Args:
+            step: that was done last.
+            seconds: of all steps of the run.
+            samples: that all ranks have taken in them.
+
+        Raises:
+            CheckpointError: if it cannot be written; those before it are whole.
+        """
+        ranks = self._parts.ranks
+        states = ranks.gather(checkpoint.own_random_states())
+        if ranks.is_main:
+            self._write(step, states, {"seconds": seconds, "samples": samples, **self._lengths()})
+        ranks.wait()
+
+    def keep_if_best(self, step: int, psnr_db: float) -> None:
+        """Give the checkpoint of a step the name ``best.pt`` if no step before it was better."""
+        checkpoint.keep_best(self.folder, self.path(step), psnr_db)
+
+    def is_best(self, psnr_db: float) -> bool:
+        """Return whether a score is above that of ``best.pt``, or there is none yet."""
+        best = checkpoint.best_of(self.folder)
+        return best is None or psnr_db > best.psnr_db
+
+    def restore(self, state: dict[str, Any]) -> Iterator[str]:
+        """Take a loaded checkpoint up, but for the random states; yield what is not as it was then."""
+        parts = self._parts
+        for key, before, now in changes(state["config"], as_values(parts.config)):
+            yield f"{key} was {before} in the checkpoint and is {now} now"
+        yield from self._other_lengths(state["extra"])
+        checkpoint.restore_run(state, model=parts.model, optimizer=parts.optimizer, precision=parts.precision)
+        if self._guard is not None and "guard" in state:
+            self._guard.load_state_dict(state["guard"])
+        if self._ema is not None and "ema" in state:
+            self._ema.load_state_dict(state["ema"])
+        elif self._ema is not None:
+            self._ema.restart(parts.model)
+            yield "TRAIN.EMA_DECAY: the checkpoint has no running mean; it starts from its weights"
+
+    def _lengths(self) -> dict[str, int]:
+        parts = self._parts
+        return {
+            "clips": len(parts.clips),
+            "total_steps": parts.total_steps,
+            "world_size": parts.ranks.world_size,
+        }
+
+    def _other_lengths(self, extra: dict[str, Any]) -> Iterator[str]:
+        """Yield what the data, the schedule and the ranks were in a checkpoint, if they are otherwise now."""
+        now = self._lengths()
+        if extra["clips"] != now["clips"]:
+            yield f"the training split had {extra['clips']} clips and has {now['clips']} now"
+        if extra["total_steps"] != now["total_steps"] and self._parts.config.train.sched.type == "cosine":
+            yield f"the schedule was {extra['total_steps']} steps long and is {now['total_steps']} now"
+        if extra.get("world_size", 1) != now["world_size"]:
+            yield f"{extra.get('world_size', 1)} processes trained together, and {now['world_size']} do now"
+
+    def _write(self, step: int, random_states: list[dict[str, Any]], extra: dict[str, Any]) -> None:
+        path, parts = self.path(step), self._parts
+        try:
+            checkpoint.save_checkpoint(
+                path,
+                step=step,
+                config=as_values(parts.config),
+                model=parts.model,
+                optimizer=parts.optimizer,
+                precision=parts.precision,
+                extra=extra,
+                random_states=random_states,
+                ema=dict(self._ema.state_dict()) if self._ema is not None else None,
+                guard=self._guard.state_dict() if self._guard is not None else None,
+            )
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+                raise  # torch turns a full disk into a RuntimeError of its archive writer; others are others'
+            others = plural(len(checkpoint.checkpoints_in(self.folder)), "checkpoint")
+            raise CheckpointError(
+                f"{path}: could not be written ({str(error).splitlines()[0]}); free some space."
+                f" {others} before it can be read"
+            ) from error
+        checkpoint.remove_old(self.folder, keep=parts.config.log.keep_checkpoints)

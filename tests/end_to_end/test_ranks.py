@@ -1,0 +1,186 @@
+"""`deblurkit train --gpus 2` on CPU processes: the same run as one process; stopped, killed, resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from deblurkit.analysis.readers import logs_of_run, read_log
+from deblurkit.data.synthetic import make_synthetic
+from deblurkit.training.checkpoint import checkpoint_path, checkpoints_in, load_checkpoint
+from deblurkit.training.evaluate import evaluate_checkpoint
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gloo is told the name of Linux's loopback")
+
+STEPS = 4
+SMALL = {
+    "DATA.CROP_SIZE": 32,
+    "DATA.NUM_VOXEL_BINS": 4,
+    "MODEL.BASE_CHANNELS": 4,
+    "DATALOADER.TRAIN_WORKERS": 0,
+    "DATALOADER.VAL_WORKERS": 0,
+    "TRAIN.DEVICE": "cpu",
+    "TRAIN.EPOCHS": 9,
+    "TRAIN.MAX_STEPS": STEPS,
+    "TRAIN.SCHED.TYPE": "constant",
+    "TRAIN.SCHED.WARMUP_STEPS": 0,
+    "TRAIN.BATCH_SIZE": 1,
+    "TRAIN.GRADIENT_ACCUMULATION_STEPS": 2,
+    "LOG.TENSORBOARD": "false",
+    "LOG.TIMING_CONSOLE_INTERVAL": 2,
+    "TEST.NUM_WORKERS": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Eight clips to train on, so that batches of one, two and four cut an epoch in the same places."""
+    root = tmp_path_factory.mktemp("data") / "synthetic"
+    make_synthetic(root, seed=1, num_train=2, num_test=3, frames_per_sequence=6, size=(48, 64))
+    return root
+
+
+def command(data, folder, *options, ranks=2, **keys):
+    chosen = SMALL | {"DATA.ROOT": data} | {key.replace("__", "."): value for key, value in keys.items()}
+    settings = [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]
+    several = ["--gpus", str(ranks)] if ranks > 1 else []
+    own = ["--preset", "quickstart", "--output", str(folder), *several, *settings, *options]
+    return [sys.executable, "-m", "deblurkit", "train", *own]
+
+
+def train(*arguments, **named):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(*arguments, **named), capture_output=True, text=True, timeout=180, env=environment
+    )
+
+
+def weights(folder, step=STEPS):
+    return load_checkpoint(checkpoint_path(folder / "checkpoints", step))["model"]
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """A run of two ranks in one piece."""
+    folder = tmp_path_factory.mktemp("ranks") / "whole"
+    done = train(data, folder, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads((folder / "summary.json").read_text())  # once, not twice
+    return folder
+
+
+def test_two_ranks_with_two_micro_steps_equal_one_with_a_batch_of_four(data, whole, tmp_path):
+    """One process whose batch holds the clips of both ranks and both micro-steps."""
+    alone = tmp_path / "alone"
+    keys = {"TRAIN__BATCH_SIZE": 4, "TRAIN__GRADIENT_ACCUMULATION_STEPS": 1}
+    done = train(data, alone, ranks=1, **keys)
+    assert done.returncode == 0, done.stderr
+    expected = weights(alone)
+    for name, value in weights(whole).items():
+        assert torch.allclose(value, expected[name], rtol=1e-3, atol=2e-6), name
+    assert json.loads((whole / "run.json").read_text())["parts"][0]["world_size"] == 2
+
+
+def test_a_validation_that_ranks_share_is_that_of_one_process_exactly(whole):
+    """Another command, in this process."""
+    (alone,) = evaluate_checkpoint(whole, device="cpu", warn=pytest.fail).values()
+    shared = json.loads((whole / "summary.json").read_text())["validation"]
+    assert {"protocol": alone.protocol, **alone.score.as_dict()} == shared
+
+
+def test_every_rank_writes_its_times_and_one_the_text(whole):
+    logs = [read_log(path) for path in logs_of_run(whole)]
+    assert sorted(log.rank for log in logs) == [0, 1]
+    assert [log.num_steps for log in logs] == [STEPS, STEPS]
+    assert all("backward/all_reduce" in log.times for log in logs)
+    assert len(list((whole / "logs").glob("timing_*.log"))) == 1
+    assert len(list((whole / "logs").glob("train_*.log"))) == 1
+
+
+def test_a_run_in_two_parts_goes_on_exactly_on_both_ranks(data, whole, tmp_path):
+    parted = tmp_path / "parted"
+    assert train(data, parted, TRAIN__MAX_STEPS=2).returncode == 0
+    assert not equal(weights(parted, 2), weights(whole))
+    done = train(data, parted, "--resume", "auto")
+    assert done.returncode == 0, done.stderr
+    assert equal(weights(parted), weights(whole))
+    assert "exactly" not in done.stderr  # no warning that something is otherwise
+
+
+def test_one_process_goes_on_with_a_warning_where_two_left_off(data, whole, tmp_path):
+    parted = tmp_path / "parted"
+    assert train(data, parted, TRAIN__MAX_STEPS=2).returncode == 0
+    keys = {"TRAIN__GRADIENT_ACCUMULATION_STEPS": 4}
+    done = train(data, parted, "--resume", "auto", ranks=1, **keys)
+    assert done.returncode == 0, done.stderr
+    assert "2 processes trained together, and 1 do now" in done.stderr
+    expected = weights(whole)
+    for name, value in weights(parted).items():
+        assert torch.allclose(value, expected[name], rtol=1e-3, atol=2e-6), name
+
+
+@pytest.fixture
+def long_run(data, tmp_path):
+    """A run of two ranks that would take minutes, on its way, and its folder."""
+    folder = tmp_path / "long"
+    keys = {"TRAIN__MAX_STEPS": 5000, "TRAIN__EPOCHS": 5000, "LOG__SAVE_EVERY_STEPS": 5}
+    process = subprocess.Popen(
+        command(data, folder, **keys), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 100
+    while not checkpoints_in(folder / "checkpoints"):
+        assert process.poll() is None and time.monotonic() < until, process.communicate()[1]
+        time.sleep(0.05)
+    yield process, folder
+    process.kill()
+
+
+def ranks_of(process):
+    """Return the pids of the training processes."""
+    children = subprocess.run(
+        ["ps", "--ppid", str(process.pid), "-o", "pid="], capture_output=True, text=True, check=True
+    )
+    return [int(pid) for pid in children.stdout.split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_has_both_ranks_stop_at_the_same_step_and_save_it(long_run, number):
+    process, folder = long_run
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, said
+    assert said.count("stopped after step") == 1 and "--resume auto" in said
+    state = load_checkpoint(checkpoints_in(folder / "checkpoints")[-1])
+    assert f"stopped after step {state['step']} " in said
+    assert len(state["random"]) == 2
+    assert json.loads((folder / "run.json").read_text())["parts"][-1]["status"] == "interrupted"
+
+
+def test_a_rank_that_is_killed_ends_the_other_and_is_named(long_run):
+    process, folder = long_run
+    _, last = sorted(ranks_of(process))
+    os.kill(last, signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    complaints = [line for line in said.splitlines() if "error" in line]
+    assert len(complaints) == 1 and "was killed by SIGKILL" in complaints[0], said
+    assert "Traceback" not in said
+    assert load_checkpoint(checkpoints_in(folder / "checkpoints")[-1])["step"] >= 5
+
+
+def test_what_is_wrong_on_all_ranks_is_said_once(data, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    done = train(data, tmp_path / "run", DATA__ROOT=tmp_path / "nothing")
+    assert done.returncode == 1
+    complaints = [line for line in done.stderr.splitlines() if "error" in line]
+    assert len(complaints) == 1 and str(tmp_path / "nothing") in complaints[0]
+    assert "rank 0:" not in complaints[0]

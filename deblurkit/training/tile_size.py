@@ -16,7 +16,7 @@ from deblurkit.units import GIB, MIB, format_bytes
 
 MARGIN = 1.3  # room for what other shapes and a fragmented heap take beyond the straight line
 FRAME_BYTES = 36  # of a window, for each pixel: 8 bits in and out, two sums in float32, one blended copy
-RESERVE = 64 * MIB  # for PNG and video coding, and for what a heap keeps of freed memory
+RESERVE = 128 * MIB  # for PNG and video coding, and for what a heap keeps of freed memory
 _MOST_PARTS = 64  # along one side
 _STATM = Path("/proc/self/statm")
 _PAGE = 4096

@@ -14,13 +14,15 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from deblurkit.data.synthetic import make_synthetic
 
 VALIDATION = re.compile(r"validation after step (\d+) \(vrt\): PSNR ([\d.]+) dB \(blurry ([\d.]+)\)")
 STEP = re.compile(r"step (\d+)/\d+ \| loss=")
@@ -38,19 +40,9 @@ def main() -> None:
     parser.add_argument("--together", action="store_true", help="both runs at once, a core each")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
-    curves: dict[str, Curve] = {}
-
-    def follow(arm: str) -> None:
-        curves[arm] = train(arm, options)
-
-    threads = [threading.Thread(target=follow, args=(arm,)) for arm in ARMS]
-    for thread in threads:
-        thread.start()
-        if not options.together:
-            thread.join()
-    for thread in threads:
-        thread.join()
+    make_synthetic(options.output / "data", seed=123)
+    with ThreadPoolExecutor(len(ARMS) if options.together else 1) as pool:
+        curves = dict(zip(ARMS, pool.map(lambda arm: train(arm, options), ARMS), strict=True))
     cv2.imwrite(str(options.output / "psnr.png"), chart(curves))
     print(as_markdown(curves))
 

@@ -333,6 +333,10 @@ class TrainSection(Section):
         description="Out of memory: halve BATCH_SIZE, double GRADIENT_ACCUMULATION_STEPS, and go on.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one.")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="What ranks have: each a copy of all (ddp), or each a part of it (fsdp), for large networks.",
+    )
     rank_timeout_minutes: Positive = Field(
         30.0, description="How long a rank waits for the others before the run ends [min]."
     )

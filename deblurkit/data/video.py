@@ -111,7 +111,7 @@ def make_from_videos(
         sensor=sensor.as_dict(),
     ) as writer:
         for index, (video, cuts) in enumerate(zip(videos, plan, strict=True)):
-            frames = (_fit(frame, height, frame_shape, path=video.path) for frame in _decode(video.path))
+            frames = (_fit(frame, height, frame_shape, path=video.path) for frame in decode_video(video.path))
             rng = np.random.default_rng([seed, index])
             before = report.done
             for cut in cuts:
@@ -165,7 +165,7 @@ def _open(av: ModuleType, path: Path) -> Any:
     return container
 
 
-def _decode(path: Path) -> Iterator[Frame]:
+def decode_video(path: Path) -> Iterator[Frame]:
     """Yield the frames of a video, RGB uint8 (H, W, 3)."""
     av = _import_av()
     with _open(av, path) as container:

@@ -59,14 +59,16 @@ def data_loading_table(plan: RunPlan, *, language: str) -> str:
 
 def run_line(plan: RunPlan) -> str:
     """Return one line that says what is trained, on what, for how long."""
-    head = f"{plan.architecture} ({format_count(plan.parameters)} parameters) on {plan.device}"
+    several = f"{plan.world_size} processes, " if plan.world_size > 1 else ""
+    head = f"{plan.architecture} ({format_count(plan.parameters)} parameters) on {several}{plan.device}"
     done = plan.first_step - 1
     if done >= plan.total_steps:
         return (
             f"{head}: already at step {done} of {plan.total_steps}; raise TRAIN.MAX_STEPS (or TRAIN.EPOCHS)"
             f" to go on -> {plan.folder}"
         )
-    batch = f"{plan.batch_size} x {plan.accumulation}" if plan.accumulation > 1 else str(plan.batch_size)
+    factors = [plan.batch_size, *(factor for factor in (plan.accumulation, plan.world_size) if factor > 1)]
+    batch = " x ".join(map(str, factors))
     return (
         f"{head}: steps {plan.first_step} to {plan.total_steps}, batch {batch}, {plural(plan.clips, 'clip')}"
         f" -> {plan.folder}"

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from deblurkit.errors import DeblurkitError
@@ -198,12 +199,15 @@ def summing(module: nn.Module, *, device: torch.device, accumulation: int) -> nn
     """Return ``module`` with gradients averaged over the ranks, which share their memory with the buckets.
 
     Args:
-        module: on its device; unchanged where this process is alone.
+        module: on its device; unchanged where this process is alone, or where it is sharded (`sharding`):
+            then it reduces its gradients itself.
         device: of its weights.
         accumulation: micro-steps of a step. With one, the graph is static: what gets a gradient changes only
             where a module is wrapped anew. With more, DDP cannot take it so: its first pass has to sum.
     """
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return module
+    if isinstance(module, FSDPModule):
         return module
     return DistributedDataParallel(
         module,
@@ -214,8 +218,22 @@ def summing(module: nn.Module, *, device: torch.device, accumulation: int) -> nn
 
 
 def without_sum(module: nn.Module) -> contextlib.AbstractContextManager[Any]:
-    """Return the context of a micro-step that is not the last: its gradients stay on this rank for now."""
+    """Return the context of a micro-step that is not the last: its gradients stay on this rank for now.
+
+    Those of a sharded network are whole until the last micro-step cuts them.
+    """
+    if isinstance(module, FSDPModule):
+        return _unreduced(module)
     return module.no_sync() if isinstance(module, DistributedDataParallel) else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _unreduced(module: FSDPModule) -> Iterator[None]:
+    module.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        module.set_requires_gradient_sync(True)
 
 
 def _packed(value: Any) -> Tensor:

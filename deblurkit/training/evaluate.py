@@ -61,15 +61,12 @@ def evaluate_checkpoint(
     Raises:
         DeblurkitError: if the checkpoint or the data cannot be used.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeblurkitError(
-            "--device cuda: PyTorch finds no usable GPU; see `nvidia-smi`, or use --device cpu"
-        )
+    on = device_asked_for(device)
     model, config = load_network(path, warn=warn)
     if ablate_spikes and not takes_spikes(model):
         raise UsageError(f"{path}: --ablate-spikes needs a network with spikes; this one was trained without")
     config = _as_asked(config, data=data, protocol=protocol, tile=tile)
-    precision = Precision.from_section(config.train, pick_device(device))
+    precision = Precision.from_section(config.train, on)
     distance = None if lpips is None else _lpips(lpips, lpips_weights, precision.device)
     model.to(precision.device)
     held_out = held_out_part(config, split=split)
@@ -82,6 +79,19 @@ def evaluate_checkpoint(
     }
 
 
+def device_asked_for(setting: str) -> torch.device:
+    """Return the device that ``--device`` names.
+
+    Raises:
+        DeblurkitError: if it is a GPU and none can be used.
+    """
+    if setting == "cuda" and not torch.cuda.is_available():
+        raise DeblurkitError(
+            "--device cuda: PyTorch finds no usable GPU; see `nvidia-smi`, or use --device cpu"
+        )
+    return pick_device(setting)
+
+
 def _as_asked(config: Config, *, data: Path | None, protocol: Protocol | None, tile: Tile | None) -> Config:
     """Return the configuration with what the caller wants otherwise."""
     if data is not None:
@@ -91,9 +101,9 @@ def _as_asked(config: Config, *, data: Path | None, protocol: Protocol | None, t
         changes["protocol"] = protocol
     if tile is not None:
         changes["tile"] = tuple(tile) if tile.frames else tile[-2:]
-        frames, *sides = config.test.tile_overlap
-        sides = [min(side, size // 4) for side, size in zip(sides, tile[1:], strict=True)]
-        changes["tile_overlap"] = (min(frames, tile.frames // 3), *sides)
+        frames, *most = config.test.tile_overlap
+        sides = [min(side, size // 4) for side, size in zip(most, tile[1:], strict=True)]
+        changes["tile_overlap"] = (frames, *sides)
     return config.model_copy(update={"test": config.test.model_copy(update=changes)})
 
 
@@ -118,7 +128,8 @@ def load_network(path: Path, *, warn: Callable[[str], None]) -> tuple[nn.Module,
             f" ({'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']})"
         ) from error
     model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins)
-    load_weights(state, model)
+    averaged = state.get("ema")  # what the run itself validates with, where it has TRAIN.EMA_DECAY
+    load_weights(state if averaged is None else {**state, "model": averaged}, model)
     return model, config
 
 

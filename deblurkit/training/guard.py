@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deblurkit.errors import DeblurkitError
+from deblurkit.training.sharding import whole
 from deblurkit.units import plural
 
 if TYPE_CHECKING:
@@ -41,12 +42,15 @@ class GradientNorms:
 
     @classmethod
     def of(cls, named: Sequence[tuple[str, nn.Parameter]]) -> GradientNorms:
-        """Return the norms of the parameters that have a gradient; nothing waits for the device."""
+        """Return the norms of the parameters that have a gradient; nothing waits for the device.
+
+        Of a sharded network they are those of the whole gradients, the same on every rank.
+        """
         with_gradient = [(name, p.grad) for name, p in named if p.grad is not None]
         if not with_gradient:
             return cls((), torch.zeros(0), torch.zeros(()))
         names, gradients = zip(*with_gradient, strict=True)
-        each = torch.stack(torch._foreach_norm(gradients))
+        each = whole(torch.stack(torch._foreach_norm(gradients)))
         return cls(names, each, torch.linalg.vector_norm(each))
 
 
@@ -192,7 +196,7 @@ class NonFiniteGuard:
 
     def _require_finite_weights(self, step: int) -> None:
         """Raise if no skipping helps any more; asked only of a bad step, as it reads all weights."""
-        finite = torch.stack([p.detach().isfinite().all() for _, p in self.named_parameters]).tolist()
+        finite = whole(torch.stack([p.detach().isfinite().all() for _, p in self.named_parameters])).tolist()
         bad = [
             name for (name, _), is_finite in zip(self.named_parameters, finite, strict=True) if not is_finite
         ]

@@ -110,14 +110,14 @@ def quick_sequences(total: int, wanted: int) -> list[int]:
 
 
 class WindowedClips(EvaluationClips):
-    """Whole frames in windows of time that overlap by a given number, to be blended where they do."""
+    """Whole frames in windows of time, to be blended where they overlap: by half a window at most."""
 
     def __init__(self, sequences: list[Sequence], *, window: int, overlap: int, **others: Any) -> None:
         super().__init__(sequences, clip_length=window, **others)
         self.parts = [
             EvaluationPart(which, start, stop, keep_from=start)
             for which, sequence in enumerate(sequences)
-            for start, stop in spans(sequence.num_frames, window, min(overlap, window - 1))
+            for start, stop in spans(sequence.num_frames, window, min(overlap, window // 2))
         ]
 
 
@@ -205,14 +205,15 @@ def evaluation_clips(
 
 def check_tile(tile: SequenceOf[int], overlap: SequenceOf[int], least: tuple[int, int, int]) -> None:
     """Raise a DataError if a network that needs clips of ``least`` cannot restore such tiles."""
-    smallest, shared = least[-len(tile) :], overlap[-len(tile) :]
+    smallest = least[-len(tile) :]
     if any(size < needed for size, needed in zip(tile, smallest, strict=True)):
         raise DataError(
             f"TEST.TILE: expected tiles of at least {_by(smallest)} for this network, got {_by(tile)}"
         )
-    if any(2 * common > size > 1 for size, common in zip(tile, shared, strict=True)):
+    sides, shared = tile[-2:], overlap[-2:]
+    if any(2 * common > side for side, common in zip(sides, shared, strict=True)):
         raise DataError(
-            f"TEST.TILE_OVERLAP: expected at most half of tiles of {_by(tile)}, got {_by(shared)}"
+            f"TEST.TILE_OVERLAP: expected at most half of tiles of {_by(sides)} px, got {_by(shared)}"
         )
 
 

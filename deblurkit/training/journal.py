@@ -47,11 +47,14 @@ class Journal:
     def validation(self, step: int, result: Validation) -> None:
         """Note the scores of a validation."""
         score = result.score
+        few = result.split_sequences is not None
+        which = f"quick look at {len(result.sequences)} of {result.split_sequences}" if few else "validation"
         self.line(
-            f"validation after step {step} ({result.protocol}): PSNR {score.psnr_db:.2f} dB"
+            f"{which} after step {step} ({result.protocol}): PSNR {score.psnr_db:.2f} dB"
             f" (blurry {score.psnr_db_blurry:.2f}), SSIM {score.ssim:.4f} (blurry {score.ssim_blurry:.4f})"
         )
-        self.scalars(step, {"validation/psnr_db": score.psnr_db, "validation/ssim": score.ssim})
+        tag = "quick_look" if few else "validation"
+        self.scalars(step, {f"{tag}/psnr_db": score.psnr_db, f"{tag}/ssim": score.ssim})
 
     def picture(self, step: int, image: Frames) -> None:
         """Add a picture, (H, W, 3) uint8 RGB, to TensorBoard."""

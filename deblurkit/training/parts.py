@@ -38,6 +38,7 @@ from deblurkit.training.distributed import ALONE, Ranks
 from deblurkit.training.held_out import HeldOut, evaluation_clips, precomputed, sequences_of
 from deblurkit.training.optim import Schedule, build_optimizer, build_schedule
 from deblurkit.training.precision import Precision
+from deblurkit.training.sharding import held_values, shard
 from deblurkit.units import format_bytes
 
 
@@ -165,11 +166,14 @@ def assemble(
         batch_size=config.train.val_batch_size,
         num_workers=workers.val,
         prefetch_factor=config.dataloader.val_prefetch_factor,
+        test=config.test,
     )
     start_random_states(config.seed)
     model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins)
     if config.model.pretrained is not None and from_pretrained:
         message(load_pretrained(model, config.model.pretrained).as_line())
+    if config.train.parallel == "fsdp":
+        _share_out(model, device=device, ranks=ranks, message=message)
     model = model.to(device)
     if not ranks.is_main:
         start_random_states(config.seed, rank=ranks.rank)
@@ -222,6 +226,18 @@ def open_training_data(section: DataSection, *, seed: int, message: Callable[[st
 def count_parameters(model: nn.Module) -> int:
     """Return the number of trainable values."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _share_out(
+    model: nn.Module, *, device: torch.device, ranks: Ranks, message: Callable[[str], None]
+) -> None:
+    """Shard a network from the CPU, so that the device holds no more than a block of it at a time."""
+    if ranks.world_size == 1:
+        message("TRAIN.PARALLEL: fsdp has no one to share with; one process trains and keeps everything")
+        return
+    shard(model, device=device, ranks=ranks)
+    total, own = count_parameters(model), held_values(model)
+    message(f"fsdp: {ranks.world_size} ranks share {total} parameters; rank 0 keeps {own}, the others as many")
 
 
 def _voxels_on_worker(section: DataSection, device: torch.device) -> bool:

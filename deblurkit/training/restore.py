@@ -9,9 +9,8 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,16 +19,14 @@ from torch import Tensor, nn
 from deblurkit.config.schema import Config
 from deblurkit.data.frames import Frame
 from deblurkit.data.inputs import Exposures, Input, exposures_of_recording, open_input
-from deblurkit.data.layouts.listing import described
-from deblurkit.data.layouts.source import read_image
 from deblurkit.data.spikes import SpikeGeometry
-from deblurkit.errors import DataError, DeblurkitError, UsageError
-from deblurkit.files import replaced_file, write_image, write_text
+from deblurkit.errors import DataError, UsageError
+from deblurkit.files import write_image
 from deblurkit.models.registry import smallest_clip
-from deblurkit.training.evaluate import load_network
+from deblurkit.training.evaluate import device_asked_for, load_network
 from deblurkit.training.interrupt import InterruptedRun
-from deblurkit.training.parts import pick_device
 from deblurkit.training.precision import Precision
+from deblurkit.training.restored_folder import begin, pyav, record_of, write_video
 from deblurkit.training.step import takes_spikes
 from deblurkit.training.tile_size import (
     FRAME_BYTES,
@@ -42,8 +39,6 @@ from deblurkit.training.tile_size import (
 from deblurkit.training.tiling import Place, Tile, TilePlan, plan_tiles, restored_in_time, whole_ratio
 from deblurkit.units import GIB
 
-RECORD = "restore.json"  # what a folder of frames is of; the same command goes on where it stopped
-VIDEO = "restored.mp4"
 CPU_MEMORY_GIB = 4.0  # memory is given, not taken
 GPU_SHARE = 0.8  # of what is free
 SMALL = 128 * 128  # px: frames that are not worth measuring for
@@ -130,10 +125,13 @@ def restore(
         DeblurkitError: for anything that the user can mend. Frames that were done before are whole.
     """
     began = time.perf_counter()
+    on = device_asked_for(device)
+    if video:
+        pyav()  # missing after hours of work would be late
     model, config = load_network(checkpoint, warn=warn)
     frames = open_input(source)
     given = _spikes_for(model, frames, spikes, source=source, no_spikes=no_spikes, warn=warn)
-    precision = Precision.from_section(config.train, pick_device(device))
+    precision = Precision.from_section(config.train, on)
     work = _Work(model.to(precision.device).eval(), config, precision, frames, given)
     asked = {
         "CHECKPOINT": str(checkpoint.resolve()),
@@ -147,11 +145,11 @@ def restore(
         "--memory": memory_gib,
         "--device": str(precision.device),
     }
-    before = _record_of(output, asked)
+    before = record_of(output, asked)
     plan = work.plan(tile, overlap, memory_gib, chosen=None if before is None else before["tile"])
-    _begin(output, {**asked, "tile": plan.tile, "overlap": plan.overlap})
+    begin(output, {**asked, "tile": plan.tile, "overlap": plan.overlap})
     restored = work.restore_to(output, plan.tiles, progress)
-    path = _write_video(output, frames) if video else None
+    path = write_video(output, frames) if video else None
     return Restoration(
         output=str(output),
         frames=len(frames.names),
@@ -388,68 +386,12 @@ def _as_image(frame: Tensor) -> Frame:
     return np.ascontiguousarray(values.permute(1, 2, 0).numpy())
 
 
-def _record_of(output: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what a folder says it is of, None where it is free.
-
-    Raises:
-        DeblurkitError: if it holds anything but a part of the same work.
-    """
-    if output.exists() and not output.is_dir():
-        raise DeblurkitError(f"--output {output}: is a file, a folder expected")
-    if not output.exists() or not any(output.iterdir()):
-        return None
-    try:
-        record: dict[str, Any] = json.loads((output / RECORD).read_text(encoding="utf-8"))
-        others = [key for key, value in asked.items() if record[key] != _as_stored(value)]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DeblurkitError(
-            f"--output {output}: is not empty ({described(output)}); choose another folder, nothing is"
-            " overwritten"
-        ) from None
-    if others:
-        before, now = (json.dumps(values[others[0]]) for values in (record, asked))
-        raise DeblurkitError(
-            f"--output {output}: holds frames of other work ({others[0]}: {before} then, {now} now);"
-            " choose another folder, nothing is overwritten"
-        )
-    return record
-
-
-def _as_stored(value: Any) -> Any:
-    return json.loads(json.dumps(value))
-
-
 def _fingerprint(model: nn.Module) -> str:
     """Return a number of the weights: a run's folder has other ones tomorrow."""
     digest = hashlib.sha256()
     for weights in model.state_dict().values():
         digest.update(weights.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _begin(output: Path, record: dict[str, Any]) -> None:
-    if not (output / RECORD).is_file():
-        write_text(output / RECORD, json.dumps(record, indent=2) + "\n")
-
-
-def _write_video(output: Path, frames: Input) -> Path:
-    """Write the restored frames as H.264 and return the file; it appears when it is whole."""
-    try:
-        import av
-    except ImportError as error:
-        raise DataError("--video needs PyAV: pip install 'deblurkit[video]'") from error
-    path = output / VIDEO
-    height, width = frames.shape
-    with replaced_file(path) as file, av.open(file, "w", format="mp4") as container:
-        rate = Fraction(frames.frame_rate or 30).limit_denominator(1001)
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "15"})
-        stream.height, stream.width = height, width
-        stream.pix_fmt = "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
-        for name in frames.names:
-            picture = read_image(output / f"{name}.png")
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 def _peak(device: torch.device) -> int:

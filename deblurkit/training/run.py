@@ -29,6 +29,7 @@ from deblurkit.training.parts import RunParts, assemble, count_parameters, pick_
 from deblurkit.training.reporting import Reporting
 from deblurkit.training.resume import state_to_resume
 from deblurkit.training.saving import Saving
+from deblurkit.training.sharding import are_finite, unsharded
 from deblurkit.training.step import StepRecord, run_steps
 from deblurkit.training.support import check_supported, without_effect
 from deblurkit.training.validate import FramePair, Frames, Validation
@@ -204,7 +205,8 @@ class _Run:
             self._train(reporting, clock, stop)
             result = self._validate(reporting, stop)
             skipped = self.guard.skipped - self.skipped_before if self.guard is not None else None
-            reporting.end(self.saving, last_step=self.done_steps, skipped_steps=skipped)
+            with self.saving.whole(), unsharded(parts.model):  # rank 0 checks alone
+                reporting.end(self.saving, last_step=self.done_steps, skipped_steps=skipped)
         return self._write_summary(result, reporting)
 
     def _write_config(self) -> None:
@@ -334,8 +336,7 @@ class _Run:
         """Save, stop or validate, whatever is due; none of it counts as a step's time."""
         if self.guard is not None:
             self.guard.settle()
-        are_finite = all(bool(weights.isfinite().all()) for weights in self.parts.model.parameters())
-        self._require_finite(are_finite, "the weights became NaN or infinite")
+        self._require_finite(are_finite(self.parts.model), "the weights became NaN or infinite")
         looks = self._validation_is_due(step) or self._quick_look_is_due(step)
         # A signal in the middle of a validation finds other weights in place, or other ranks elsewhere.
         is_exposed = looks and (self.ema is not None or self.ranks.world_size > 1)
@@ -376,6 +377,7 @@ class _Run:
             self._memory_explained(),
             torch.compiler.set_stance("force_eager"),  # a crop's graph does not fit whole frames
             averaged,
+            unsharded(model),
         ):
             result = self.parts.held_out.validate(
                 model,

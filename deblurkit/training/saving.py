@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from deblurkit.training.ema import Ema
 from deblurkit.training.guard import NonFiniteGuard
 from deblurkit.training.parts import RunParts
 from deblurkit.training.resume import changes
+from deblurkit.training.sharding import cut, gathered
 from deblurkit.units import plural
 
 
@@ -38,7 +40,7 @@ class Saving:
         return self.path(step).exists()
 
     def in_memory(self) -> dict[str, Any]:
-        """Return what a checkpoint of this moment would hold of the training itself."""
+        """Return what a checkpoint of this moment would hold of the training itself; inside of `whole`."""
         parts = self._parts
         state: dict[str, Any] = {
             "model": parts.model.state_dict(),
@@ -64,9 +66,15 @@ class Saving:
         """
         ranks = self._parts.ranks
         states = ranks.gather(checkpoint.own_random_states())
-        if ranks.is_main:
-            self._write(step, states, {"seconds": seconds, "samples": samples, **self._lengths()})
+        with self.whole():
+            if ranks.is_main:
+                self._write(step, states, {"seconds": seconds, "samples": samples, **self._lengths()})
         ranks.wait()
+
+    def whole(self) -> contextlib.AbstractContextManager[None]:
+        """Return the block in which rank 0 can ask for `in_memory`; every rank has to enter it."""
+        parts = self._parts
+        return gathered(parts.model, parts.optimizer, is_main=parts.ranks.is_main)
 
     def keep_if_best(self, step: int, psnr_db: float) -> None:
         """Give the checkpoint of a step the name ``best.pt`` if no step before it was better."""
@@ -83,6 +91,7 @@ class Saving:
         for key, before, now in changes(state["config"], as_values(parts.config)):
             yield f"{key} was {before} in the checkpoint and is {now} now"
         yield from self._other_lengths(state["extra"])
+        state = cut(state, network=parts.model, optimizer=parts.optimizer)
         checkpoint.restore_run(state, model=parts.model, optimizer=parts.optimizer, precision=parts.precision)
         if self._guard is not None and "guard" in state:
             self._guard.load_state_dict(state["guard"])

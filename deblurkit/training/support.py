@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deblurkit.errors import DeblurkitError
 from deblurkit.models.vrt.half import cpu_multiplies_bf16
 from deblurkit.units import plural
 
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def check_supported(config: Config) -> list[str]:
-    """Return a warning for every setting that changes nothing yet."""
+    """Return a warning for every setting that changes nothing yet.
+
+    Raises:
+        DeblurkitError: for settings that cannot be carried out together.
+    """
+    _check_parallel(config)
     warnings = []
     if config.model.arch == "vrt" and config.model.freeze_flow_steps and config.model.pretrained is None:
         warnings.append(
@@ -30,6 +36,25 @@ def check_supported(config: Config) -> list[str]:
             f"DATA.VAL_SPLIT: {config.data.val_split} is trained on too; its scores say nothing of new data"
         )
     return warnings
+
+
+def _check_parallel(config: Config) -> None:
+    """Raise a DeblurkitError if TRAIN.PARALLEL fsdp meets what only whole weights can do."""
+    train = config.train
+    if train.parallel != "fsdp":
+        return
+    is_scaled = train.amp_enabled and train.amp_opt_level != "O0" and train.amp_dtype == "fp16"
+    clashes = {
+        "TRAIN.COMPILE_MODEL=true": (train.compile_model, "leave it off"),
+        "TRAIN.EMA_DECAY": (train.ema_decay > 0, "set it to 0"),
+        "TRAIN.OPTIM.TYPE=adamw8bit": (train.optim.type == "adamw8bit", "take adamw"),
+        "TRAIN.AMP_DTYPE=fp16": (is_scaled, "take bf16, which needs no loss scaling"),
+    }
+    found = [f"{key} ({remedy})" for key, (is_set, remedy) in clashes.items() if is_set]
+    if found:
+        raise DeblurkitError(
+            f"TRAIN.PARALLEL=fsdp does not go with {' and '.join(found)}; or set TRAIN.PARALLEL=ddp"
+        )
 
 
 def without_effect(config: Config, *, device: torch.device, total_steps: int) -> list[str]:

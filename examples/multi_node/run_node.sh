@@ -7,7 +7,7 @@ shift
 head=${HEAD:-127.0.0.1} # the host of node 0, as the other nodes reach it
 if [ $# -eq 0 ]; then
     run=outputs/multi_node_example
-    set -- --preset quickstart --output "$run" --set "DATA.ROOT=$run/data"
+    set -- --preset quickstart --output "$run" --set "DATA.ROOT=$run/data" --set TRAIN.MAX_STEPS=200
 fi
 
 if [ "$head" = 127.0.0.1 ]; then # all nodes are this machine

@@ -12,7 +12,7 @@ from deblurkit.cli.app import app, run
 from deblurkit.errors import ConfigError
 
 OPTIONS = {
-    "train": {"--preset", "--config", "--set", "--output", "--resume", "--json"},
+    "train": {"--preset", "--config", "--set", "--output", "--resume", "--gpus", "--json"},
     "evaluate": {
         *("--data", "--split", "--device", "--ablate-spikes", "--protocol", "--lpips", "--lpips-weights"),
         *("--tile", "--quick", "--picture", "--json"),

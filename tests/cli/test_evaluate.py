@@ -18,15 +18,23 @@ def test_scores_ablation_and_picture(trained, tmp_path, capsys):
     picture = tmp_path / "before_after.png"
     assert run(["evaluate", str(trained), "--ablate-spikes", "--picture", str(picture)]) == 0
     out = capsys.readouterr().out
-    assert "Held-out sequences" in out and "spikes zeroed" in out and "Protocol vrt" in out
-    assert "\nSpikes: " in out and f"Picture: {picture}" in out
+    assert "Held-out sequences" in out and "zeroed" in out and "Protocol vrt" in out
+    assert out.count("\nSpikes: ") == 2 and "shuffled" in out and f"Picture: {picture}" in out
     assert cv2.imread(str(picture)).shape[1] == 3 * 320 + 12  # frames of 64 pixels, five times as large
 
 
 def test_json_holds_both_ways(trained, capsys):
     assert run(["evaluate", str(trained), "--ablate-spikes", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert set(document) == {"restored", "spikes zeroed"}
+    assert set(document) == {"restored", "spikes zeroed", "spikes shuffled"}
     assert document["restored"]["protocol"] == "vrt"
     summary = json.loads((trained / "summary.json").read_text())
     assert document["restored"]["psnr_db"] == pytest.approx(summary["validation"]["psnr_db"])
+
+
+def test_another_protocol_and_tiles(trained, capsys):
+    assert run(["evaluate", str(trained), "--protocol", "y", "--tile", "32x40", "--quick", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)["restored"]
+    assert (document["protocol"], document["split_sequences"]) == ("y", 1)
+    assert run(["evaluate", str(trained), "--tile", "32"]) == 2
+    assert "--tile: expected ROWSxCOLUMNS" in capsys.readouterr().err

@@ -148,7 +148,7 @@ def test_files_that_are_no_use_each_get_a_clear_line(tmp_path):
 
 def test_a_video_that_ends_early_is_refused(tmp_path, monkeypatch):
     path = save(tmp_path / "a.mov", clip(0, 70, (32, 32)))
-    monkeypatch.setattr("deblurkit.data.video._decode", lambda path: iter(clip(0, 30, (32, 32))))
+    monkeypatch.setattr("deblurkit.data.video.decode_video", lambda path: iter(clip(0, 30, (32, 32))))
     with pytest.raises(DataError, match="decodes to 4 exposures where 10 were expected"):
         make_from_videos(tmp_path / "data", [path])
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.mov"]
@@ -156,7 +156,7 @@ def test_a_video_that_ends_early_is_refused(tmp_path, monkeypatch):
 
 def test_frames_that_shrink_on_the_way_are_refused(tmp_path, monkeypatch):
     path = save(tmp_path / "a.mov", clip(0, 14, (32, 32)))
-    monkeypatch.setattr("deblurkit.data.video._decode", lambda path: iter(clip(0, 14, (16, 16))))
+    monkeypatch.setattr("deblurkit.data.video.decode_video", lambda path: iter(clip(0, 14, (16, 16))))
     with pytest.raises(DataError, match="become smaller on the way, 16x16"):
         make_from_videos(tmp_path / "data", [path])
 

@@ -138,7 +138,22 @@ def differences(folder, reference):
         mine, other = load_checkpoint(folder / name), load_checkpoint(reference / name)
         keys = sorted(mine.keys() - {"config", "extra"})
         found += [f"{name}: {key}" for key in keys if not equal(mine[key], other[key])]
+    return [*found, f"losses differ at steps {other_losses(folder, reference)}"] if found else []
+
+
+def losses(folder):
+    """Return the losses that a run's logs have of each step, in order of their printing."""
+    found = {}
+    for log in sorted((folder / "logs").glob("train_*.log")):
+        for step, loss in re.findall(r"step (\d+)/\d+ \| loss=(\S+)", log.read_text()):
+            found.setdefault(int(step), []).append(loss)
     return found
+
+
+def other_losses(folder, reference):
+    """Return the steps whose loss is not that of another run: where to look for what went apart."""
+    mine, other = losses(folder), losses(reference)
+    return {step: (mine[step], other[step]) for step in mine if {*mine[step]} != {*other[step]}}
 
 
 def errors_of(said):

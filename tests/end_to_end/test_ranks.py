@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from deblurkit.training.evaluate import evaluate_checkpoint
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gloo is told the name of Linux's loopback")
 
 STEPS = 4
+SHARED = {"TRAIN__PARALLEL": "fsdp"}
 SMALL = {
     "DATA.CROP_SIZE": 32,
     "DATA.NUM_VOXEL_BINS": 4,
@@ -64,6 +66,15 @@ def weights(folder, step=STEPS):
     return load_checkpoint(checkpoint_path(folder / "checkpoints", step))["model"]
 
 
+def optimizer_states(folder):
+    states = load_checkpoint(checkpoint_path(folder / "checkpoints", STEPS))["optimizer"]["state"]
+    return {
+        f"{number}.{key}": value.tolist()
+        for number, values in states.items()
+        for key, value in values.items()
+    }
+
+
 def equal(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -75,6 +86,15 @@ def whole(data, tmp_path_factory):
     done = train(data, folder, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads((folder / "summary.json").read_text())  # once, not twice
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shared(data, tmp_path_factory):
+    """The same run of two ranks that each keep a part of the network, validated on its way."""
+    folder = tmp_path_factory.mktemp("ranks") / "shared"
+    done = train(data, folder, LOG__VAL_EVERY_STEPS=2, LOG__TIMING_MODULE_DEPTH=1, **SHARED)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -126,6 +146,39 @@ def test_one_process_goes_on_with_a_warning_where_two_left_off(data, whole, tmp_
     expected = weights(whole)
     for name, value in weights(parted).items():
         assert torch.allclose(value, expected[name], rtol=1e-3, atol=2e-6), name
+
+
+def test_ranks_that_share_the_network_train_as_those_with_copies(whole, shared):
+    """A file of theirs is evaluated, in this process, to the very scores that they had together."""
+    expected = weights(whole)
+    for name, value in weights(shared).items():
+        assert torch.allclose(value, expected[name], rtol=1e-3, atol=2e-6), name
+    (alone,) = evaluate_checkpoint(shared, device="cpu", warn=pytest.fail).values()
+    summary = json.loads((shared / "summary.json").read_text())
+    assert {"protocol": alone.protocol, **alone.score.as_dict()} == summary["validation"]
+    checks = {check["id"]: check for check in json.loads((shared / "verification.json").read_text())["checks"]}
+    assert checks["checkpoint_reload"]["verdict"] == "pass"
+    assert [read_log(path).num_steps for path in logs_of_run(shared)] == [STEPS, STEPS]
+
+
+def test_a_shared_run_goes_on_exactly_and_alone_and_so_does_one_of_copies(data, whole, shared, tmp_path):
+    parted, alone, taken_over = (tmp_path / name for name in ("parted", "alone", "taken_over"))
+    begun = train(data, parted, TRAIN__MAX_STEPS=2, **SHARED)
+    assert begun.returncode == 0 and "rank 0 keeps 5566" in begun.stderr, begun.stderr  # of 11132
+    shutil.copytree(parted, alone)
+    done = train(data, parted, "--resume", "auto", **SHARED)
+    assert done.returncode == 0 and "exactly" not in done.stderr, done.stderr
+    assert equal(weights(parted), weights(shared))
+    assert optimizer_states(parted) == optimizer_states(shared)
+    done = train(data, alone, "--resume", "auto", ranks=1, TRAIN__GRADIENT_ACCUMULATION_STEPS=4)
+    assert done.returncode == 0 and "TRAIN.PARALLEL was fsdp in the checkpoint" in done.stderr, done.stderr
+    assert train(data, taken_over, TRAIN__MAX_STEPS=2).returncode == 0
+    done = train(data, taken_over, "--resume", "auto", **SHARED)
+    assert done.returncode == 0, done.stderr
+    expected = weights(whole)
+    for name in expected:
+        assert torch.allclose(weights(alone)[name], expected[name], rtol=1e-3, atol=2e-6), name
+        assert torch.allclose(weights(taken_over)[name], expected[name], rtol=1e-3, atol=2e-6), name
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,35 @@ def test_the_table_sets_blurry_against_restored_with_the_gain_and_the_protocol()
 
 def test_the_worth_of_the_spikes_is_the_difference():
     assert "4.50 dB behind" in spike_effect_as_text(REAL, ZEROED)
+
+
+def test_shuffled_spikes_have_a_line_of_their_own():
+    first, second = spike_effect_as_text(scored(28.0), scored(23.5), scored(27.0)).splitlines()
+    assert first == "Spikes: without them (all zero) the same network falls 4.50 dB behind"
+    assert second == (
+        "Spikes: with those of another moment of the clip (shuffled) the same network falls 1.00 dB behind"
+    )
+    same = spike_effect_as_text(scored(28.0), scored(23.5), scored(28.0)).splitlines()[1]
+    assert same == "Spikes: shuffling them in time makes no difference to this network"
+
+
+def test_three_ways_of_restoring_fit_a_terminal_and_lpips_has_a_line():
+    measured = replace(REAL, score=replace(REAL.score, lpips=0.1, lpips_blurry=0.25))
+    text = scores_as_text({"restored": measured, "spikes zeroed": measured, "spikes shuffled": measured})
+    assert max(len(line) for line in text.splitlines()) <= 105
+    assert (
+        "LPIPS (less is better): blurry 0.2500, restored 0.1000, spikes zeroed 0.1000, spikes shuffled 0.1000"
+    ) in text
+    assert "LPIPS" not in scores_as_text({"restored": REAL})
+
+
+def test_the_stamp_says_the_protocol_and_whether_it_was_a_quick_look():
+    quick = scores_as_text({"restored": replace(REAL, protocol="pooled", split_sequences=11)})
+    assert "A quick look: 1 of 11 sequences\n" in quick
+    assert "Protocol pooled: RGB" in quick and "mean of all frames" in quick
+    assert "quick" not in scores_as_text({"restored": REAL})
+    plain = scores_as_dict({"restored": replace(REAL, split_sequences=11)})["restored"]
+    assert (plain["split_sequences"], len(plain["sequences"])) == (11, 1)
 
 
 def scored(psnr_db):

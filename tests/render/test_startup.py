@@ -89,3 +89,9 @@ def test_one_of_a_thing_has_no_s():
     table = data_loading_table(one, language="en")
     assert "(shared by 1 training process)" in table and "together: 1 training worker\n" in table
     assert "1 clip ->" in run_line(one)
+
+
+def test_several_processes_are_counted_in_the_batch():
+    line = run_line(replace(PLAN, batch_size=2, accumulation=3, world_size=4))
+    assert "on 4 processes, " in line and "batch 2 x 3 x 4," in line
+    assert "batch 2 x 4," in run_line(replace(PLAN, batch_size=2, accumulation=1, world_size=4))

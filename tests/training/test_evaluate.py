@@ -6,6 +6,7 @@ from deblurkit.errors import CheckpointError, DataError, DeblurkitError, UsageEr
 from deblurkit.training import run
 from deblurkit.training.evaluate import evaluate_checkpoint, load_network
 from deblurkit.training.parts import assemble
+from deblurkit.training.tiling import Tile
 
 
 def test_the_scores_are_those_of_the_run_s_own_validation(tiny_config, Watcher):
@@ -13,7 +14,7 @@ def test_the_scores_are_those_of_the_run_s_own_validation(tiny_config, Watcher):
     summary = run.train(config, observer=Watcher())
     results = evaluate_checkpoint(config.log.save_dir, device="cpu", warn=pytest.fail, ablate_spikes=True)
     assert results["restored"].score.psnr_db == summary.validation["psnr_db"]
-    assert set(results) == {"restored", "spikes zeroed"}
+    assert set(results) == {"restored", "spikes zeroed", "spikes shuffled"}
 
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path):
@@ -81,3 +82,34 @@ def test_bare_weights_are_told_where_they_belong(tmp_path, name):
     save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
     with pytest.raises(CheckpointError, match=f"got weights alone; .*--set MODEL.PRETRAINED={path}"):
         load_network(path, warn=pytest.fail)
+
+
+def test_protocol_tile_and_lpips_can_be_chosen(tiny_config, Watcher, monkeypatch):
+    config = tiny_config()
+    run.train(config, observer=Watcher())
+    asked = []
+
+    def load(net, weights, device, *, key):
+        asked.append((net, weights, device.type, key))
+        return lambda restored, sharp: (restored - sharp).abs().mean(dim=(1, 2, 3))
+
+    monkeypatch.setattr("deblurkit.training.perceptual.load_lpips", load)
+    results = evaluate_checkpoint(
+        config.log.save_dir,
+        device="cpu",
+        protocol="pooled",
+        lpips="vgg",
+        tile=Tile(0, 32, 40),
+        warn=pytest.fail,
+    )
+    assert asked == [("vgg", None, "cpu", "--lpips-weights")]
+    assert results["restored"].protocol == "pooled" and results["restored"].score.lpips > 0
+    with pytest.raises(UsageError, match="--lpips: expected one of alex, vgg, got squeeze"):
+        evaluate_checkpoint(config.log.save_dir, device="cpu", lpips="squeeze", warn=pytest.fail)
+
+
+def test_averaged_weights_are_taken_where_the_run_has_them(tiny_config, Watcher):
+    config = tiny_config("TRAIN.EMA_DECAY=0.9")
+    summary = run.train(config, observer=Watcher())
+    results = evaluate_checkpoint(config.log.save_dir, device="cpu", warn=pytest.fail)
+    assert results["restored"].score.psnr_db == summary.validation["psnr_db"]

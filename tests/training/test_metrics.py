@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from deblurkit.training.metrics import psnr_db, ssim
+from deblurkit.training.metrics import PROTOCOL_TEXTS, luma, psnr_db, quality, ssim
 
 
 def plain_ssim(x: np.ndarray, y: np.ndarray) -> float:
@@ -53,3 +53,30 @@ def test_psnr_of_a_known_error():
 def test_a_frame_smaller_than_the_window_is_refused():
     with pytest.raises(ValueError, match="at least 11"):
         ssim(np.zeros((10, 20, 3), np.uint8), np.zeros((10, 20, 3), np.uint8))
+
+
+def test_luma_is_that_of_bt_601_in_full_range():
+    colours = np.array([[[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]]], np.uint8)
+    assert luma(colours)[0] == pytest.approx([255, 76.245, 149.685, 29.07, 0])
+
+
+def test_protocol_y_takes_ssim_of_luma_and_psnr_of_what_was_not_rounded():
+    noisy, sharp = frames(0)
+    exact = noisy.astype(np.float32) + 0.25
+    gray = [
+        np.repeat((image @ np.array([0.299, 0.587, 0.114]))[..., None], 3, -1) for image in (exact, sharp)
+    ]
+    scored = quality(exact, sharp, protocol="y")
+    assert scored.ssim == pytest.approx(plain_ssim(*gray), abs=1e-9)
+    error = np.mean((exact.astype(float) - sharp.astype(float)) ** 2)
+    assert scored.psnr_db == pytest.approx(10 * math.log10(255**2 / error))
+
+
+@pytest.mark.parametrize("protocol", ["vrt", "pooled"])
+def test_the_others_look_at_rgb(protocol):
+    noisy, sharp = frames(1)
+    assert quality(noisy, sharp, protocol=protocol) == (psnr_db(noisy, sharp), ssim(noisy, sharp))
+
+
+def test_every_protocol_says_what_it_is():
+    assert all(text.startswith(f"{name}: ") for name, text in PROTOCOL_TEXTS.items())

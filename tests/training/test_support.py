@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from deblurkit.errors import DeblurkitError
 from deblurkit.training import support
 from deblurkit.training.support import check_supported
 
@@ -52,3 +53,26 @@ def test_a_flow_that_never_learns_is_said(tiny_config):
     (warning,) = support.without_effect(config, device=GPU, total_steps=4)
     assert warning.startswith("MODEL.FREEZE_FLOW_STEPS") and "never learn: the run has 4 steps" in warning
     assert support.without_effect(config, device=GPU, total_steps=5) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        (["TRAIN.COMPILE_MODEL=true"], "TRAIN.COMPILE_MODEL=true (leave it off)"),
+        (["TRAIN.EMA_DECAY=0.9"], "TRAIN.EMA_DECAY (set it to 0)"),
+        (["TRAIN.OPTIM.TYPE=adamw8bit"], "TRAIN.OPTIM.TYPE=adamw8bit (take adamw)"),
+        (["TRAIN.AMP_ENABLED=true", "TRAIN.AMP_DTYPE=fp16"], "TRAIN.AMP_DTYPE=fp16 (take bf16"),
+    ],
+)
+def test_what_only_whole_weights_can_do_is_refused_where_ranks_share_them(tiny_config, keys, named):
+    with pytest.raises(DeblurkitError) as caught:
+        check_supported(tiny_config("TRAIN.PARALLEL=fsdp", *keys))
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+    assert check_supported(tiny_config(*keys)) == []
+
+
+def test_what_goes_with_a_shared_network_is_not_refused(tiny_config):
+    bf16 = ("TRAIN.AMP_ENABLED=true", "TRAIN.AMP_DTYPE=bf16")
+    assert check_supported(tiny_config("TRAIN.PARALLEL=fsdp", *bf16)) == []
+    float32 = ("TRAIN.AMP_ENABLED=true", "TRAIN.AMP_DTYPE=fp16", "TRAIN.AMP_OPT_LEVEL=O0")
+    assert check_supported(tiny_config("TRAIN.PARALLEL=fsdp", *float32)) == []

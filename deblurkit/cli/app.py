@@ -62,7 +62,7 @@ app.add_typer(config.app, name="config")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with 0 (done), 1 (our error), 2 (usage) or 3 (a check that failed)."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored, and so it stays
             signal.signal(number, _leave)
     # Threads of a compute library that spin while they wait starve whoever shares the cores with them: two

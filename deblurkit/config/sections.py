@@ -335,7 +335,7 @@ class TrainSection(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one.")
     parallel: Literal["ddp", "fsdp"] = Field(
         "ddp",
-        description="What ranks have: each a copy of all (ddp), or each a part of it (fsdp), for large networks.",
+        description="Each rank has a copy of all (ddp) or, for large networks, a part of it (fsdp).",
     )
     rank_timeout_minutes: Positive = Field(
         30.0, description="How long a rank waits for the others before the run ends [min]."

@@ -237,7 +237,7 @@ def _share_out(
         return
     shard(model, device=device, ranks=ranks)
     total, own = count_parameters(model), held_values(model)
-    message(f"fsdp: {ranks.world_size} ranks share {total} parameters; rank 0 keeps {own}, the others as many")
+    message(f"fsdp: {ranks.world_size} ranks share {total} parameters; rank 0 keeps {own}")
 
 
 def _voxels_on_worker(section: DataSection, device: torch.device) -> bool:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from deblurkit.training.ema import Ema
 from deblurkit.training.freezing import FrozenFlow
 from deblurkit.training.guard import NonFiniteGuard
 from deblurkit.training.interrupt import InterruptedRun, StopRequest
-from deblurkit.training.manifest import read_manifest, recorded, run_manifest
+from deblurkit.training.manifest import dataset_identity, read_manifest, recorded, run_manifest
 from deblurkit.training.objective import objective_of
 from deblurkit.training.observer import Observer, RunPlan, Silent
 from deblurkit.training.parts import RunParts, assemble, count_parameters, pick_device
@@ -118,6 +119,9 @@ def _train_once(
     if folder.exists() and not folder.is_dir():
         raise DeblurkitError(f"{folder} is a file, a folder expected; choose another one by --output DIR")
     state = state_to_resume(config, resume, warn=observer.warning)
+    _require_agreement(
+        ranks, "the step to go on after", None if state is None else int(state["step"]), folder
+    )
     for text in check_supported(config):
         observer.warning(text)
     if ranks.is_main:
@@ -131,6 +135,8 @@ def _train_once(
         ranks=ranks,
     )
     with contextlib.closing(parts):
+        digest = (dataset_identity(config.data.root) or {}).get("manifest_sha256")
+        _require_agreement(ranks, "the dataset's manifest", digest, config.data.root)
         for text in without_effect(config, device=parts.device, total_steps=parts.total_steps):
             observer.warning(text)
         run = _Run(parts, observer, picture)
@@ -138,6 +144,17 @@ def _train_once(
             run.restore(state)
         with StopRequest(told=lambda: observer.message(STOPPING)) as stop:
             return run.carry_out(stop)
+
+
+def _require_agreement(ranks: Ranks, what: str, value: int | str | None, place: Path) -> None:
+    """Raise a DeblurkitError, on all ranks, unless all have found the same."""
+    found = ranks.gather(value)
+    for rank, other in enumerate(found):
+        if other != found[0]:
+            raise DeblurkitError(
+                f"{place}: ranks do not see the same: {what} is {found[0] or 'none'} on rank 0 and"
+                f" {other or 'none'} on rank {rank}; all nodes need the same folder (a shared file system)"
+            )
 
 
 class _Run:

@@ -156,8 +156,8 @@ def test_ranks_that_share_the_network_train_as_those_with_copies(whole, shared):
     (alone,) = evaluate_checkpoint(shared, device="cpu", warn=pytest.fail).values()
     summary = json.loads((shared / "summary.json").read_text())
     assert {"protocol": alone.protocol, **alone.score.as_dict()} == summary["validation"]
-    checks = {check["id"]: check for check in json.loads((shared / "verification.json").read_text())["checks"]}
-    assert checks["checkpoint_reload"]["verdict"] == "pass"
+    checks = json.loads((shared / "verification.json").read_text())["checks"]
+    assert ("checkpoint_reload", "pass") in [(check["id"], check["verdict"]) for check in checks]
     assert [read_log(path).num_steps for path in logs_of_run(shared)] == [STEPS, STEPS]
 
 

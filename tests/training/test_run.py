@@ -349,3 +349,15 @@ def test_a_cache_without_room_for_a_frame_is_refused(tiny_config, Watcher):
     keys = ("DATA.USE_RAM_CACHE=true", "DATA.CACHE_SIZE_GB=0.0000001")
     with pytest.raises(DataError, match="DATA.CACHE_SIZE_GB: expected room for a frame at least"):
         run.train(tiny_config(*keys), observer=Watcher())
+
+
+def test_ranks_that_see_other_folders_are_told_apart(tmp_path):
+    class Two:
+        def gather(self, value):
+            return [7, value]
+
+    run._require_agreement(Two(), "the step", 7, tmp_path)
+    with pytest.raises(
+        DeblurkitError, match=r"is 7 on rank 0 and none on rank 1.*shared file system"
+    ):
+        run._require_agreement(Two(), "the step", None, tmp_path)

@@ -1,5 +1,6 @@
 """Two processes on the CPU share a network; what they do is compared with DDP, and with one that has all."""
 
+import contextlib
 import copy
 import os
 import subprocess
@@ -197,8 +198,20 @@ def play(rank, folder):
         seen["from_ddp"] = resumed(ranks, seen["light"]["ddp"]["state"])
         seen["bad"] = bad_step(ranks)
         seen["lonely"] = lonely_forwards(ranks)
+        seen["reduced"] = reduced(ranks)
         seen["finite"] = finite(ranks)
     torch.save(seen, f"{folder}/seen{rank}.pt")
+
+
+def reduced(ranks):
+    """Return how many parameters have their piece of the gradient after a first and a last micro-step."""
+    model = Training(LIGHT, ranks, parallel="fsdp").model
+    given, counts = clip(ranks.rank, 16), []
+    for waiting in (distributed.without_sum(model), contextlib.nullcontext()):
+        with waiting:
+            model(given.blurry.float() / 255, given.spikes).mean().backward()
+        counts.append(sum(weights.grad is not None for weights in model.parameters()))
+    return counts
 
 
 def finite(ranks):
@@ -341,6 +354,10 @@ def test_a_rank_restores_alone_what_the_whole_network_restores(seen):
     for look in seen[0]["lonely"]:
         assert len(look["outputs"]) == 3
         assert all(torch.equal(output, look["expected"]) for output in look["outputs"])
+
+
+def test_gradients_are_sent_once_a_step(seen):
+    assert [rank["reduced"] for rank in seen] == [[0, len(list(network_of(LIGHT).parameters()))]] * RANKS
 
 
 def test_a_nan_on_one_rank_is_known_to_both(seen):

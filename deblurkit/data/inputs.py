@@ -19,8 +19,7 @@ from deblurkit.data.reconstruct import voxels_of
 from deblurkit.data.spikes import SpikeGeometry, SpikeStream, open_spikes
 from deblurkit.data.unified import Sequence as UnifiedSequence
 from deblurkit.data.unified import open_dataset
-from deblurkit.data.video import decode_video
-from deblurkit.data.video import probe_video
+from deblurkit.data.video import decode_video, probe_video
 from deblurkit.errors import DataError
 
 PICTURES = (".png", ".jpg", ".jpeg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -167,7 +168,23 @@ def clear_errors(batches: Iterable[LoadedBatch]) -> Iterator[LoadedBatch]:
                 "the workers' batches do not fit into /dev/shm; enlarge it (docker: --shm-size=8g) or lower"
                 " DATALOADER.TRAIN_WORKERS, DATALOADER.TRAIN_PREFETCH_FACTOR or DATA.CACHE_SIZE_GB"
             ) from error
-        if not text.startswith("DataLoader worker (pid"):
+        with told_of_killed_workers():
+            raise
+
+
+@contextlib.contextmanager
+def told_of_killed_workers() -> Iterator[None]:
+    """Have the block raise one line where a worker was killed.
+
+    PyTorch says so from a signal handler, in whatever the main thread is doing then.
+
+    Raises:
+        DataError: instead of PyTorch's RuntimeError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
             raise
         raise DataError(
             f"a loader worker was killed ({str(error).splitlines()[0]}); where memory is short, lower"

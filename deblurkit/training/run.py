@@ -14,7 +14,8 @@ import torch
 import yaml
 
 from deblurkit.config.schema import Config, as_values
-from deblurkit.errors import DataError, DeblurkitError, LostPeer
+from deblurkit.data.loaders import told_of_killed_workers
+from deblurkit.errors import DeblurkitError, LostPeer
 from deblurkit.files import check_writable, write_image, write_text
 from deblurkit.timing.clock import Clock, clock_for
 from deblurkit.training import checkpoint, metrics, out_of_memory
@@ -142,7 +143,7 @@ def _train_once(
         run = _Run(parts, observer, picture)
         if state is not None:
             run.restore(state)
-        with StopRequest(told=lambda: observer.message(STOPPING)) as stop:
+        with StopRequest(told=lambda: observer.message(STOPPING)) as stop, told_of_killed_workers():
             return run.carry_out(stop)
 
 
@@ -219,6 +220,7 @@ class _Run:
             objective=self.objective,
         )
         with contextlib.closing(reporting):
+            self._repeat_cut_off_validation(reporting, stop)
             self._train(reporting, clock, stop)
             result = self._validate(reporting, stop)
             skipped = self.guard.skipped - self.skipped_before if self.guard is not None else None
@@ -248,13 +250,20 @@ class _Run:
             device=self.parts.device,
             protocol={"name": protocol, "text": metrics.PROTOCOL_TEXTS[protocol]},
             first_step=self.done_steps + 1,
-            earlier=read_manifest(self.folder / "run.json") if self.done_steps else None,
+            earlier=read_manifest(self.folder / "run.json"),
         )
+
+    def _repeat_cut_off_validation(self, reporting: Reporting, stop: StopRequest) -> None:
+        """Score the step that a kill has kept from being scored: which checkpoint is the best rests on it."""
+        if self.done_steps and self._validation_is_due(self.done_steps):
+            scored = self.ranks.from_main(self.saving.scored_until())
+            if scored < self.done_steps:
+                self._validate(reporting, stop)
 
     def _train(self, reporting: Reporting, clock: Clock, stop: StopRequest) -> None:
         vote = Vote(self.ranks)
         reporting.begin(self.samples)
-        for record in self._steps(reporting, clock, stop):
+        for record in self._steps(reporting, clock):
             self.done_steps = record.step
             self.samples += record.samples * self.ranks.world_size
             if self.ema is not None:
@@ -270,31 +279,26 @@ class _Run:
         vote.close()
         reporting.pause()
 
-    def _steps(self, reporting: Reporting, clock: Clock, stop: StopRequest) -> Iterator[StepRecord]:
+    def _steps(self, reporting: Reporting, clock: Clock) -> Iterator[StepRecord]:
         parts = self.parts
         batches = parts.batches(done_steps=self.done_steps, times=reporting.load_times)
         self._restore_random_states()
-        try:
-            yield from run_steps(
-                parts.model,
-                batches,
-                objective=self.objective,
-                optimizer=parts.optimizer,
-                learning_rate=parts.schedule,
-                precision=parts.precision,
-                clock=clock,
-                steps=range(self.done_steps + 1, parts.total_steps + 1),
-                accumulation=parts.accumulation,
-                max_grad_norm=self.config.train.max_grad_norm,
-                guard=self.guard,
-                module_at=self.called.module_at,
-                module_times=reporting.timing.module_times,
-                phase_names=reporting.timing.phase_names,
-            )
-        except DataError:
-            if not stop.signal_number:  # else the signal came to the loader's workers too, and ended them
-                raise
-            self._leave_if_asked(reporting, stop)
+        return run_steps(
+            parts.model,
+            batches,
+            objective=self.objective,
+            optimizer=parts.optimizer,
+            learning_rate=parts.schedule,
+            precision=parts.precision,
+            clock=clock,
+            steps=range(self.done_steps + 1, parts.total_steps + 1),
+            accumulation=parts.accumulation,
+            max_grad_norm=self.config.train.max_grad_norm,
+            guard=self.guard,
+            module_at=self.called.module_at,
+            module_times=reporting.timing.module_times,
+            phase_names=reporting.timing.phase_names,
+        )
 
     def _restore_random_states(self) -> None:
         if self.random_states is None:
@@ -355,23 +359,19 @@ class _Run:
             self.guard.settle()
         self._require_finite(are_finite(self.parts.model), "the weights became NaN or infinite")
         looks = self._validation_is_due(step) or self._quick_look_is_due(step)
-        # A signal in the middle of a validation finds other weights in place, or other ranks elsewhere.
-        is_exposed = looks and (self.ema is not None or self.ranks.world_size > 1)
-        if self._save_is_due(step) or asked or is_exposed:
+        # A signal in the middle of a validation finds other weights in place, or other ranks elsewhere: by
+        # then the step has to be saved.
+        if self._save_is_due(step) or asked or looks:
             self._save(step, reporting)
         if asked:
             self._leave(asked)
         if looks:
-            self._leave_if_asked(reporting, stop)
             self._validate(reporting, stop, is_quick=not self._validation_is_due(step))
 
-    def _leave_if_asked(self, reporting: Reporting, stop: StopRequest) -> None:
-        """Leave if a signal has come; called where the last step is saved, or one process can save it."""
-        if not stop.signal_number:
-            return
-        if not self.saving.has(self.done_steps) and self.ranks.world_size == 1:
-            self._save(self.done_steps, reporting)
-        self._leave(stop.signal_number)
+    def _leave_if_asked(self, stop: StopRequest) -> None:
+        """Leave if a signal has come; called where the last step is saved."""
+        if stop.signal_number:
+            self._leave(stop.signal_number)
 
     def _leave(self, signal_number: int) -> None:
         raise InterruptedRun(
@@ -399,7 +399,7 @@ class _Run:
             result = self.parts.held_out.validate(
                 model,
                 precision=self.parts.precision,
-                progress=lambda done, total: self._leave_if_asked(reporting, stop),
+                progress=lambda done, total: self._leave_if_asked(stop),
                 ranks=self.ranks,
                 quick=is_quick,
             )

@@ -78,12 +78,19 @@ class Saving:
 
     def keep_if_best(self, step: int, psnr_db: float) -> None:
         """Give the checkpoint of a step the name ``best.pt`` if no step before it was better."""
-        checkpoint.keep_best(self.folder, self.path(step), psnr_db)
+        path = self.path(step)
+        with self._full_disk_explained(path):
+            checkpoint.keep_best(self.folder, path, psnr_db)
 
     def is_best(self, psnr_db: float) -> bool:
         """Return whether a score is above that of ``best.pt``, or there is none yet."""
         best = checkpoint.best_of(self.folder)
         return best is None or psnr_db > best.psnr_db
+
+    def scored_until(self) -> int:
+        """Return the last step that was compared with the best; 0 before the first."""
+        best = checkpoint.best_of(self.folder)
+        return 0 if best is None else best.scored_until
 
     def restore(self, state: dict[str, Any]) -> Iterator[str]:
         """Take a loaded checkpoint up, but for the random states; yield what is not as it was then."""
@@ -121,7 +128,7 @@ class Saving:
 
     def _write(self, step: int, random_states: list[dict[str, Any]], extra: dict[str, Any]) -> None:
         path, parts = self.path(step), self._parts
-        try:
+        with self._full_disk_explained(path):
             checkpoint.save_checkpoint(
                 path,
                 step=step,
@@ -134,6 +141,12 @@ class Saving:
                 ema=dict(self._ema.state_dict()) if self._ema is not None else None,
                 guard=self._guard.state_dict() if self._guard is not None else None,
             )
+            checkpoint.remove_old(self.folder, keep=parts.config.log.keep_checkpoints)
+
+    @contextlib.contextmanager
+    def _full_disk_explained(self, path: Path) -> Iterator[None]:
+        try:
+            yield
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "inline_container" not in str(error):
                 raise  # torch turns a full disk into a RuntimeError of its archive writer; others are others'
@@ -142,4 +155,3 @@ class Saving:
                 f"{path}: could not be written ({str(error).splitlines()[0]}); free some space."
                 f" {others} before it can be read"
             ) from error
-        checkpoint.remove_old(self.folder, keep=parts.config.log.keep_checkpoints)

@@ -357,7 +357,5 @@ def test_ranks_that_see_other_folders_are_told_apart(tmp_path):
             return [7, value]
 
     run._require_agreement(Two(), "the step", 7, tmp_path)
-    with pytest.raises(
-        DeblurkitError, match=r"is 7 on rank 0 and none on rank 1.*shared file system"
-    ):
+    with pytest.raises(DeblurkitError, match=r"is 7 on rank 0 and none on rank 1.*shared file system"):
         run._require_agreement(Two(), "the step", None, tmp_path)

@@ -68,7 +68,10 @@ def main(arguments: list[str] | None = None) -> None:
     # Threads of a compute library that spin while they wait starve whoever shares the cores with them: two
     # trainings on two cores ran several times slower (benchmarks/shared_cpu.py). Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.exit(run(arguments))
+    code = run(arguments)
+    if signal.getsignal(signal.SIGTERM) is _leave:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # in a finalizer an exception would be a traceback
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

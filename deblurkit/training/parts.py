@@ -28,6 +28,7 @@ from deblurkit.data.raw import Clip
 from deblurkit.data.sensor_noise import SensorNoise
 from deblurkit.data.synthetic import make_synthetic
 from deblurkit.data.unified import UnifiedDataset, open_dataset
+from deblurkit.data.voxel_store import CountedReader
 from deblurkit.data.workers import WorkerPlan, available_cpus, plan_workers
 from deblurkit.errors import DataError, DeblurkitError
 from deblurkit.models.pretrained import load_pretrained
@@ -147,18 +148,7 @@ def assemble(
     cache = _joined_cache(config, dataset, workers, message)
     counted = precomputed(config.data)
     on_worker = _voxels_on_worker(config.data, device)
-    (_, first), *later = config.data.crops_by_epoch
-    clips = TrainingClips(
-        sequences_of(dataset, config.data.train_split, cache=cache),
-        clip_length=config.data.clip_len,
-        crop_size=first,
-        num_voxel_bins=config.data.num_voxel_bins,
-        seed=config.seed,
-        later_crops=later,
-        noise=_noise(config.data),
-        voxels_on_worker=on_worker,
-        counted=counted,
-    )
+    clips = _training_clips(config, dataset, cache=cache, counted=counted, on_worker=on_worker)
     held_out = HeldOut(
         evaluation_clips(
             dataset, config, split=config.data.val_split, counted=counted, on_worker=on_worker, cache=cache
@@ -168,15 +158,7 @@ def assemble(
         prefetch_factor=config.dataloader.val_prefetch_factor,
         test=config.test,
     )
-    start_random_states(config.seed)
-    model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins)
-    if config.model.pretrained is not None and from_pretrained:
-        message(load_pretrained(model, config.model.pretrained).as_line())
-    if config.train.parallel == "fsdp":
-        _share_out(model, device=device, ranks=ranks, message=message)
-    model = model.to(device)
-    if not ranks.is_main:
-        start_random_states(config.seed, rank=ranks.rank)
+    model = _network(config, device, ranks, message=message, from_pretrained=from_pretrained)
     batches = batches_per_epoch(
         len(clips),
         batch_size=config.train.batch_size,
@@ -226,6 +208,49 @@ def open_training_data(section: DataSection, *, seed: int, message: Callable[[st
 def count_parameters(model: nn.Module) -> int:
     """Return the number of trainable values."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _training_clips(
+    config: Config,
+    dataset: UnifiedDataset,
+    *,
+    cache: NodeCache | None,
+    counted: CountedReader | None,
+    on_worker: bool,
+) -> TrainingClips:
+    data = config.data
+    (_, first), *later = data.crops_by_epoch
+    return TrainingClips(
+        sequences_of(dataset, data.train_split, cache=cache),
+        clip_length=data.clip_len,
+        crop_size=first,
+        num_voxel_bins=data.num_voxel_bins,
+        seed=config.seed,
+        later_crops=later,
+        noise=_noise(data),
+        voxels_on_worker=on_worker,
+        counted=counted,
+    )
+
+
+def _network(
+    config: Config,
+    device: torch.device,
+    ranks: Ranks,
+    *,
+    message: Callable[[str], None],
+    from_pretrained: bool,
+) -> nn.Module:
+    """Return the network with the weights of SEED, or of MODEL.PRETRAINED; random states go on by rank."""
+    start_random_states(config.seed)
+    model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins)
+    if config.model.pretrained is not None and from_pretrained:
+        message(load_pretrained(model, config.model.pretrained).as_line())
+    if config.train.parallel == "fsdp":
+        _share_out(model, device=device, ranks=ranks, message=message)
+    if not ranks.is_main:
+        start_random_states(config.seed, rank=ranks.rank)
+    return model.to(device)
 
 
 def _share_out(
@@ -283,9 +308,11 @@ def _waiting_bytes(config: Config, dataset: UnifiedDataset, workers: WorkerPlan)
     voxels = 4 * config.data.num_voxel_bins * math.prod(dataset.manifest.spike_shape)
     clip = config.data.clip_len * (2 * 3 * pixels + voxels)
     loader, train = config.dataloader, config.train
-    training = workers.train * (loader.train_prefetch_factor + 1) * train.batch_size * clip * share
+    training = (
+        workers.train * (loader.train_prefetch_factor + 1) * train.batch_size * clip * share
+    )
     validation = workers.val * (loader.val_prefetch_factor + 1) * train.val_batch_size * clip
-    return int(training + validation)
+    return int(workers.gpus * (training + validation))
 
 
 def _noise(section: DataSection) -> SensorNoise | None:

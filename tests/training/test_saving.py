@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from deblurkit.errors import CheckpointError
+from deblurkit.training import checkpoint, parts
+from deblurkit.training.ema import Ema
+from deblurkit.training.saving import Saving
+
+
+@pytest.fixture
+def made(tiny_config):
+    def assembled(*more):
+        config = tiny_config(*more)
+        (config.log.save_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+        return parts.assemble(config, message=lambda text: None, warn=pytest.fail)
+
+    return assembled
+
+
+def test_what_is_saved_is_taken_up_again(made):
+    first = made()
+    ema = Ema(first.model, decay=0.5)
+    saving = Saving(first, ema=ema, guard=None)
+    with torch.no_grad():
+        next(first.model.parameters()).add_(1)
+    assert not saving.has(3)
+    saving.save(3, seconds=1.5, samples=12)
+    assert saving.has(3) and saving.path(3).name == "step_00000003.pt"
+    state = checkpoint.load_checkpoint(saving.path(3))
+    assert state["extra"] | {"clips": 0} == {
+        "seconds": 1.5,
+        "samples": 12,
+        "clips": 0,
+        "total_steps": first.total_steps,
+        "world_size": 1,
+    }
+    second = made()
+    averaged = Ema(second.model, decay=0.5)
+    assert list(Saving(second, ema=averaged, guard=None).restore(state)) == []
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], value)
+        assert torch.equal(averaged.state_dict()[name], ema.state_dict()[name])
+
+
+def test_what_is_otherwise_than_it_was_is_said(made):
+    saving = Saving(made(), ema=None, guard=None)
+    saving.save(1, seconds=0.0, samples=2)
+    state = checkpoint.load_checkpoint(saving.path(1))
+    state["extra"] |= {"world_size": 4, "clips": 99}
+    later = made("TRAIN.OPTIM.LR=0.5")
+    said = list(Saving(later, ema=Ema(later.model, decay=0.5), guard=None).restore(state))
+    assert any("TRAIN.OPTIM.LR was" in text and "0.5 now" in text for text in said)
+    assert any("had 99 clips" in text for text in said)
+    assert any("4 processes trained together, and 1 do now" in text for text in said)
+    assert any("no running mean" in text for text in said)
+
+
+def test_the_best_is_the_highest_score_so_far(made):
+    saving = Saving(made(), ema=None, guard=None)
+    assert saving.is_best(20.0) and saving.scored_until() == 0
+    for step, score in ((1, 20.0), (2, 19.0), (3, 21.0)):
+        saving.save(step, seconds=0.0, samples=step)
+        assert saving.is_best(score) is (score != 19.0)
+        saving.keep_if_best(step, score)
+    assert saving.scored_until() == 3
+    assert checkpoint.load_checkpoint(saving.folder / "best.pt")["step"] == 3
+
+
+def test_a_full_disk_is_one_line_and_the_others_stay(made, monkeypatch):
+    saving = Saving(made(), ema=None, guard=None)
+    saving.save(1, seconds=0.0, samples=2)
+
+    def full(*arguments, **named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", full)
+    with pytest.raises(CheckpointError, match="step_00000002.pt: could not be written .*1 checkpoint before"):
+        saving.save(2, seconds=0.0, samples=4)
+    assert checkpoint.load_checkpoint(saving.path(1))["step"] == 1

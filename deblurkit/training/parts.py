@@ -308,9 +308,7 @@ def _waiting_bytes(config: Config, dataset: UnifiedDataset, workers: WorkerPlan)
     voxels = 4 * config.data.num_voxel_bins * math.prod(dataset.manifest.spike_shape)
     clip = config.data.clip_len * (2 * 3 * pixels + voxels)
     loader, train = config.dataloader, config.train
-    training = (
-        workers.train * (loader.train_prefetch_factor + 1) * train.batch_size * clip * share
-    )
+    training = workers.train * (loader.train_prefetch_factor + 1) * train.batch_size * clip * share
     validation = workers.val * (loader.val_prefetch_factor + 1) * train.val_batch_size * clip
     return int(workers.gpus * (training + validation))
 

@@ -1,3 +1,4 @@
+import gc
 import time
 
 import pytest
@@ -81,6 +82,9 @@ def train(rank, folder, delay):
             logger.log("backward/all_reduce", found.exposed_ms)
         logger.step()
     logger.close()
+    dist.barrier()
+    del model, reader  # DDP's threads end with it, before the group does
+    gc.collect()
     dist.destroy_process_group()
 
 

@@ -67,6 +67,13 @@ class Late(nn.Linear):
 def train(rank, folder, delay):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    take_steps(rank, folder, delay)
+    gc.collect()  # DDP's threads end with it, before the group does
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def take_steps(rank, folder, delay):
     layers = nn.Sequential(nn.Linear(64, 64), Late(delay * rank), nn.Linear(64, 64))
     model = nn.parallel.DistributedDataParallel(layers)
     reader = CommunicationReader(lambda: model)
@@ -82,10 +89,6 @@ def train(rank, folder, delay):
             logger.log("backward/all_reduce", found.exposed_ms)
         logger.step()
     logger.close()
-    dist.barrier()
-    del model, reader  # DDP's threads end with it, before the group does
-    gc.collect()
-    dist.destroy_process_group()
 
 
 @pytest.mark.filterwarnings("ignore")

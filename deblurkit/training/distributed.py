@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
 import io
 import os
 from collections.abc import Iterator
@@ -181,6 +182,7 @@ def joined(ranks: Ranks, *, timeout_minutes: float) -> Iterator[Ranks]:
         ) from error
     try:
         yield ranks
+        gc.collect()  # a wrapped network's threads have to end before the group does
         dist.barrier()
     finally:
         dist.destroy_process_group()

@@ -5,6 +5,7 @@ import os
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -68,6 +68,9 @@ def main(arguments: list[str] | None = None) -> None:
     # Threads of a compute library that spin while they wait starve whoever shares the cores with them: two
     # trainings on two cores ran several times slower (benchmarks/shared_cpu.py). Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # MKL does not promise the same bits in two processes unless it is asked to (its manual, "conditional
+    # numerical reproducibility"); a resumed run has to be the uninterrupted one. AUTO is as fast.
+    os.environ.setdefault("MKL_CBWR", "AUTO")
     code = run(arguments)
     if signal.getsignal(signal.SIGTERM) is _leave:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # in a finalizer an exception would be a traceback

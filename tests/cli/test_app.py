@@ -115,12 +115,20 @@ def test_ctrl_c_is_130_and_our_own_faults_are_not_hidden(monkeypatch, capsys):
         run([])
 
 
-@pytest.mark.parametrize(("users", "used"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_waiting_threads_leave_the_cores_to_others_unless_the_user_says_otherwise(monkeypatch, users, used):
-    monkeypatch.setenv("OMP_WAIT_POLICY", "x")
-    monkeypatch.delenv("OMP_WAIT_POLICY") if users is None else monkeypatch.setenv("OMP_WAIT_POLICY", users)
+@pytest.mark.parametrize(
+    ("name", "users", "used"),
+    [
+        ("OMP_WAIT_POLICY", None, "PASSIVE"),
+        ("OMP_WAIT_POLICY", "ACTIVE", "ACTIVE"),
+        ("MKL_CBWR", None, "AUTO"),
+        ("MKL_CBWR", "AVX2", "AVX2"),
+    ],
+)
+def test_compute_libraries_are_told_what_runs_need_unless_the_user_has(monkeypatch, name, users, used):
+    monkeypatch.setenv(name, "x")
+    monkeypatch.delenv(name) if users is None else monkeypatch.setenv(name, users)
     seen = []
-    monkeypatch.setattr(app_module, "run", lambda arguments: seen.append(os.environ["OMP_WAIT_POLICY"]) or 0)
+    monkeypatch.setattr(app_module, "run", lambda arguments: seen.append(os.environ[name]) or 0)
     with pytest.raises(SystemExit):
         app_module.main([])
     assert seen == [used]

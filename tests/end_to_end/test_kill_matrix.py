@@ -205,19 +205,8 @@ def case(options, reference, tmp_path):
     return Case(options, tmp_path / "run", reference[0])
 
 
-def test_killed_signalled_damaged_and_finished_is_as_never_interrupted(options, reference, tmp_path):
-    """The everyday part of the matrix, in one run: kill, SIGUSR1 to all, damage, moved clock.
-
-    A second try is allowed: on a busy machine one process in some hundred computes another last bit, without
-    any interruption (docs/resume.md). State that is lost on the way fails both.
-    """
-    try:
-        everyday(Case(options, tmp_path / "first", reference[0]))
-    except AssertionError:
-        everyday(Case(options, tmp_path / "second", reference[0]))
-
-
-def everyday(case):
+def test_killed_signalled_damaged_and_finished_is_as_never_interrupted(case):
+    """The everyday part of the matrix, in one run: kill, SIGUSR1 to all, damage, moved clock."""
     launch = case.train_until_saved()
     time.sleep(random.random() * 0.1)
     assert launch.kill()[0] == -signal.SIGKILL

@@ -2,7 +2,7 @@
 
 Steps are measured in CPU time of the process, which other processes disturb less; ``--wall`` for wall time.
 
-A step of 5 ms with five phases (a busy loop that counts, so that stolen time shows); a training step of VRT
+A step of 5 ms with five phases (a busy loop), one step of each way after the other; a training step of VRT
 with every block timed forward and backward; nanoseconds of a scope and of `log_timing` that goes nowhere.
 
     python benchmarks/timing_overhead.py                 # phases, primitives, a small VRT: a minute
@@ -93,7 +93,10 @@ def phases(rounds: int, clock: Clock, steps: int = 50) -> list[dict[str, Any]]:
         "perf_counter into a dict": lambda: _with_phases(work, _dict_profiler()),
         "torch.profiler": lambda: _by_torch_profiler(work),
     }
-    return _compare(ways, clock, rounds=rounds, steps=steps)
+    profiled = {name: ways[name] for name in ("nothing", "torch.profiler")}  # it is on for all while it is on
+    beside = {name: way for name, way in ways.items() if name != "torch.profiler"}
+    whole = _compare(profiled, clock, rounds=rounds, steps=steps)
+    return _compare_step_by_step(beside, clock, rounds=2 * rounds, steps=steps) + whole[1:]
 
 
 @contextlib.contextmanager
@@ -244,7 +247,12 @@ def _compare(ways: dict[str, Way], clock: Clock, *, rounds: int, steps: int) -> 
                 seconds = clock() - began
             if number:  # the first round warms up
                 taken[name].append(1000 * seconds / steps)
-    plain = taken[names[0]]
+    return _ratios(taken)
+
+
+def _ratios(taken: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Return the median of each way, and of its ratio to the first way in the same round."""
+    plain = next(iter(taken.values()))
     return [
         {
             "way": name,
@@ -253,6 +261,27 @@ def _compare(ways: dict[str, Way], clock: Clock, *, rounds: int, steps: int) -> 
         }
         for name, values in taken.items()
     ]
+
+
+def _compare_step_by_step(
+    ways: dict[str, Way], clock: Clock, *, rounds: int, steps: int
+) -> list[dict[str, Any]]:
+    """As `_compare`, but one step of each way after the other: the machine's own speed cancels out."""
+    names = list(ways)
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    with contextlib.ExitStack() as stack:
+        opened = {name: stack.enter_context(way()) for name, way in ways.items()}
+        for number in range(rounds + 1):
+            spent = dict.fromkeys(names, 0.0)
+            for turn in range(steps):
+                for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                    began = clock()
+                    opened[name]()
+                    spent[name] += clock() - began
+            if number:  # the first round warms up
+                for name in names:
+                    taken[name].append(1000 * spent[name] / steps)
+    return _ratios(taken)
 
 
 def count_threads(seconds: float, num_threads: int = 8) -> dict[str, Any]:

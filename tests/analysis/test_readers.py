@@ -1,15 +1,20 @@
 import contextlib
+import gzip
 import io
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deblurkit.analysis import readers
-from deblurkit.analysis.readers import clean_lines, read_log
+from deblurkit.analysis.formats.log_format import LogFormat
+from deblurkit.analysis.readers import logs_of_run, read_all, read_log
 from deblurkit.analysis.report import analyze
 from deblurkit.errors import DeblurkitError
-from deblurkit.render.analysis import report_as_text, reports_as_json
+from deblurkit.render.analysis import report_as_text
+from deblurkit.render.analysis_json import reports_as_json
 
 RULE = "=" * 80
 TEXT = "".join(
@@ -54,12 +59,6 @@ def test_dirt_in_a_file_changes_nothing(tmp_path, content, spoil):
     assert dirty.damaged_lines == 0
 
 
-def test_lines_do_not_depend_on_where_chunks_end(monkeypatch):
-    whole = list(clean_lines(io.BytesIO(TEXT)))
-    monkeypatch.setattr(readers, "_CHUNK_BYTES", 7)
-    assert [line for line in clean_lines(io.BytesIO(TEXT)) if line] == [line for line in whole if line]
-
-
 def test_a_log_after_a_long_foreign_prelude_is_still_read(tmp_path):
     path = tmp_path / "x.log"
     path.write_bytes(b"loading the data\n" * 50_000 + TEXT)
@@ -73,7 +72,10 @@ def test_a_log_after_a_long_foreign_prelude_is_still_read(tmp_path):
         (lambda path: path.mkdir(), "is a folder"),
         (lambda path: path.write_bytes(b""), "is empty"),
         (lambda path: path.write_bytes(b"\0\0\n\n"), "is empty"),
-        (lambda path: path.write_bytes(b"hello\n"), "tried: deblurkit timing JSON lines; timing text"),
+        (lambda path: path.write_bytes(b"hello\n"), "not a log that is known here; tried: "),
+        (lambda path: path.write_bytes(b"\xfd7zXZ\0\0\4"), "packed with xz; expected gzip or nothing"),
+        (lambda path: path.write_bytes(gzip.compress(b"")), "is empty"),
+        (lambda path: path.write_bytes(gzip.compress(TEXT)[:8]), "is empty.*the gzip file is cut off"),
         (lambda path: path.symlink_to(path), "cannot be read"),
     ],
 )
@@ -82,6 +84,101 @@ def test_files_that_are_no_logs(tmp_path, make, message):
     make(path)
     with pytest.raises(DeblurkitError, match=message):
         read_log(path)
+
+
+def test_who_is_not_known_is_told_all_that_was_tried(tmp_path):
+    path = tmp_path / "x.log"
+    path.write_bytes(b"hello\n")
+    with pytest.raises(DeblurkitError) as error:
+        read_log(path)
+    assert all(form.name in str(error.value) for form in readers.FORMATS)
+
+
+@pytest.mark.parametrize("content", [TEXT, LINES])
+def test_gzip_is_unpacked_whatever_the_name_says(tmp_path, content):
+    (tmp_path / "plain.log").write_bytes(content)
+    (tmp_path / "packed.log").write_bytes(gzip.compress(content))
+    plain, packed = (read_log(tmp_path / name) for name in ("plain.log", "packed.log"))
+    assert packed.times.equals(plain.times) and packed.steps.equals(plain.steps)
+    assert packed.notes == plain.notes
+
+
+def test_of_a_gzip_file_that_is_cut_off_the_beginning_is_read_and_the_rest_said(tmp_path):
+    path = tmp_path / "x.log.gz"
+    packed = gzip.compress(b"".join(b"%d\n%s" % (at * 7919, TEXT) for at in range(300)))
+    path.write_bytes(packed[: len(packed) // 2])
+    log = read_log(path)
+    assert 300 < log.num_steps < 600
+    assert any("The gzip file is cut off" in note for note in log.notes)
+
+
+class Pipe(io.RawIOBase):
+    """A stream that gives what it likes and cannot go back, as a pipe."""
+
+    def __init__(self, content):
+        self._content = io.BytesIO(content)
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return False
+
+    def readinto(self, buffer):
+        return self._content.readinto(memoryview(buffer)[:11])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_standard_input_is_read_once_and_need_not_be_seekable(monkeypatch, pack):
+    stdin = io.TextIOWrapper(io.BufferedReader(Pipe(pack(TEXT)), 16))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    (log,) = read_all([Path("-")])
+    assert (log.num_steps, log.source) == (3, "standard input")
+    with pytest.raises(DeblurkitError, match="given twice"):
+        read_all([Path("-"), Path("-")])
+
+
+def test_a_format_of_bytes_is_given_all_of_them_from_the_beginning(monkeypatch):
+    given = b"\xef\xbb\xbf\0\x1b[0m\r\n" + bytes(range(256)) * 9000  # more than what is looked at
+    seen = {}
+
+    def read(file, *, source):
+        seen["all"] = file.read(5) + file.read()
+        return "the log"
+
+    form = LogFormat("bytes", lambda head: given.startswith(head), read, is_binary=True)
+    monkeypatch.setattr(readers, "FORMATS", (form, *readers.FORMATS))
+    assert readers.read_stream(io.BytesIO(given), source="x") == "the log"
+    assert seen["all"] == given
+
+
+def test_the_logs_of_a_run_are_times_and_what_is_beside_them(tmp_path):
+    folder = tmp_path / "run"
+    (folder / "logs").mkdir(parents=True)
+    contents = {
+        "timing_1700000100.rank0.jsonl": LINES,
+        "timing_1700000200.rank0.jsonl": LINES[: LINES.index(b"\n") + 1],  # resumed at its end
+        "timing_1700000100.log": TEXT,
+        "train_1700000100.log": b"2026-01-31 10:00:01 step 950/8880 | loss=0.01234 | lr=4.000e-04\n",
+        "train_1700000200.log": b"nothing to do\n",
+        "notes.txt": TEXT,
+    }
+    for name, content in contents.items():
+        (folder / "logs" / name).write_bytes(content)
+    found = [path.name for path in logs_of_run(folder)]
+    assert found == ["timing_1700000100.rank0.jsonl", "train_1700000100.log"]
+    (folder / "logs" / "timing_1700000100.rank0.jsonl").unlink()
+    assert logs_of_run(folder)[0].name == "timing_1700000200.rank0.jsonl"  # whose reader says what is wrong
+
+
+def test_a_folder_without_logs_of_times_is_told_where_some_are(tmp_path):
+    (tmp_path / "run" / "logs").mkdir(parents=True)
+    with pytest.raises(DeblurkitError, match="without timing logs") as error:
+        logs_of_run(tmp_path)
+    assert "try" not in str(error.value)
+    (tmp_path / "run" / "logs" / "timing_1.log").write_bytes(TEXT)
+    with pytest.raises(DeblurkitError, match=r"try '.*/\*/logs/timing_\*\.log'"):
+        logs_of_run(tmp_path)
 
 
 def survives(path, content):

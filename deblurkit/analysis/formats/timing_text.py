@@ -9,8 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
-from deblurkit.analysis.tables import StepRows, TimingLog, is_duration, is_step
+import numpy as np
+
+from deblurkit.analysis.formats.label_table import Label
+from deblurkit.analysis.formats.timing_blocks import BlockFinder, Blocks
+from deblurkit.analysis.lines import chunks_of
+from deblurkit.analysis.tables import RunLog, StepRows, is_duration, is_step
 from deblurkit.errors import DeblurkitError
 from deblurkit.timing.records import UNACCOUNTED, Beside, clean_name
 from deblurkit.timing.text_log import BESIDE as BESIDE_THE_STEPS
@@ -20,6 +26,7 @@ HEADER = b"# deblurkit timing log "
 BESIDE = BESIDE_THE_STEPS.encode()
 VERSION = b"1"
 _RULE = b"========"
+_STEP_FRAME = b"\n" + b"=" * 80 + b"\nStep "
 _SUMMARY = b"Timing Summary (Total "
 _ELLIPSES = (b"...", "…".encode())
 _MOST_LABELS = 50_000
@@ -39,11 +46,11 @@ def looks_like_text_log(head: bytes) -> bool:
         or _TOTAL_ROW.search(head) is not None
         or _STEP_LINE.search(head) is not None
         or _SUMMARY in head
-        or any(_SUMMARY_ROW.match(line.strip()) for line in head.splitlines() if b"avg=" in line)
+        or (b"avg=" in head and any(_SUMMARY_ROW.match(line.strip()) for line in head.splitlines()))
     )
 
 
-def read_text_log(lines: Iterable[bytes], *, source: str) -> TimingLog:
+def read_text_log(lines: Iterable[bytes], *, source: str) -> RunLog:
     """Return the steps of a text timing log, or the means of its summary where that is all there is.
 
     Args:
@@ -54,8 +61,13 @@ def read_text_log(lines: Iterable[bytes], *, source: str) -> TimingLog:
         DeblurkitError: if no complete step and no summary row is in it, or the log is of a later version.
     """
     parser = _Parser(source)
-    for line in lines:
-        parser.feed(line)
+    rest = b""
+    for chunk in chunks_of(lines):
+        text = rest + chunk
+        end = text.rfind(_STEP_FRAME) + 1 or len(text)  # the newest step may go on in the next chunk
+        rest, text = text[end:], text[:end]
+        parser.feed(text)
+    parser.feed(rest)
     return parser.finish()
 
 
@@ -65,41 +77,69 @@ class _Parser:
     def __init__(self, source: str) -> None:
         self._source = source
         self._rows = StepRows()
+        self._finder = BlockFinder(self._label)
         self._header: dict[str, str] = {}
         self._values: dict[str, float] = {}
         self._unaccounted = False
         self._step: int | None = None
         self._place = "before"  # any frame; then "inside" one, "after" its total, or in the "summary"
-        self._ancestors: list[tuple[int, str]] | None = []  # None: a damaged line hid whose children follow
-        self._labels: dict[bytes, tuple[int, str]] = {}
-        self._padded: dict[bytes, tuple[int, str]] = {}  # the same, keyed by all bytes before the first colon
+        self._ancestors: list[Label] = []  # of the next row; one without a name stands for a damaged line
+        self._labels: dict[bytes, Label] = {}
         self._means: list[tuple[str, float, int]] = []
         self._summary_steps = 0
         self._beside: list[Beside] = []
         self._saw_unaccounted = False
         self._damaged = self._unfinished = self._elided = 0
 
-    def feed(self, line: bytes) -> None:
-        """Take one line in."""
-        if line.endswith(b"ms]") and self._take_known_row(line):
-            return
+    def feed(self, text: bytes) -> None:
+        """Take whole lines in: steps as they should be at once, all else line by line."""
+        done = 0
+        for blocks in self._finder.find(text):
+            self._feed_lines(text[done : blocks.start])
+            self._take_blocks(blocks)
+            done = blocks.end
+        self._feed_lines(text[done:])
+
+    def _take_blocks(self, blocks: Blocks) -> None:
+        self._abandon()
+        self._clear()
+        self._place = "after"
+        paths, times = blocks.table()
+        names = np.array([self._finder.paths[path] for path in paths], dtype=object)
+        is_gap, is_top = names == UNACCOUNTED, np.array(["/" not in name for name in names])
+        measured = ~np.isnan(times)
+        has_gap, num_rows = measured[is_gap].any(axis=0), measured[~is_gap].sum(axis=0)
+        top_ms = np.nansum(times[is_top & ~is_gap], axis=0)
+        wall_known = has_gap | self._leaves_time(top_ms - blocks.total_ms, num_rows)
+        self._saw_unaccounted |= bool(has_gap.any())
+        taken = num_rows > 0
+        self._rows.add_many(
+            blocks.numbers[taken],
+            blocks.total_ms[taken],
+            dict(zip(names[~is_gap].tolist(), times[~is_gap][:, taken], strict=True)),
+            wall_known=wall_known[taken],
+        )
+
+    def _feed_lines(self, text: bytes) -> None:
+        for line in text.split(b"\n"):
+            if line:
+                self._feed_line(line)
+
+    def _feed_line(self, line: bytes) -> None:
         row = _split_row(line)
         if row is not None:
             raw, milliseconds, closes = row
-            depth, name = self._label(raw)
-            padded = line.partition(b":")[0]
-            if padded.rstrip() == raw:
-                self._padded[padded] = (depth, name)
-            if closes and depth == 0 and name.rstrip(" -") == "Total":
+            label = self._label(raw)
+            if closes and label.is_total:
                 self._close_step(milliseconds)
             else:
-                self._take_row(depth, name, milliseconds)
+                self._take_row(label, milliseconds)
         elif line.startswith(_RULE):
             self._take_rule()
         elif line.strip():
             self._take_other(line.strip(), line)
 
-    def finish(self) -> TimingLog:
+    def finish(self) -> RunLog:
         """Return what was read."""
         self._abandon()
         if not len(self._rows) and not self._means:
@@ -111,20 +151,10 @@ class _Parser:
             )
         return self._log_of_steps() if len(self._rows) else self._log_of_summary()
 
-    def _take_known_row(self, line: bytes) -> bool:
-        """Take a row in whose label was seen before, as nearly all are; return False for any other line."""
-        padded, _, rest = line.partition(b":")
-        label = self._padded.get(padded)
-        milliseconds = _number(rest.partition(b"ms")[0]) if label is not None else None
-        if label is None or milliseconds is None:
-            return False
-        self._take_row(*label, milliseconds)
-        return True
-
-    def _take_row(self, depth: int, name: str, milliseconds: float) -> None:
+    def _take_row(self, label: Label, milliseconds: float) -> None:
         if self._place in ("after", "summary"):
             return  # times that other parts of a program print between two steps
-        path = self._path(depth, name)
+        path = self._path(label)
         if path is None:
             self._damaged += 1
         elif path == UNACCOUNTED:  # worked out again after the repair
@@ -155,10 +185,11 @@ class _Parser:
             self._take_beside(stripped[len(BESIDE) :])
         elif stripped in _ELLIPSES:
             self._elided += 1
-            self._ancestors = self._ancestors if line.startswith(b" ") else None
+            if not line.startswith(b" "):
+                self._ancestors = []
         elif self._place == "inside":
             self._damaged += 1
-            self._ancestors = None
+            self._hide(_depth(line))
         elif self._place == "before":
             self._clear()  # prose around a pasted sample: rows above it belong to nothing
 
@@ -188,61 +219,64 @@ class _Parser:
         if self._place != "summary" and self._place != "before":
             self._place = "summary"  # its title was damaged
         mean = _number(match[2])
-        path = self._path(*self._label(match[1]))
+        path = self._path(self._label(match[1]))
         if mean is None or path is None:
             self._damaged += 1
         else:
             self._means.append((path, mean, int(match[5])))
 
-    def _label(self, raw: bytes) -> tuple[int, str]:
-        """Return the depth that a label's indent stands for and the name after it."""
+    def _label(self, raw: bytes) -> Label:
+        """Return what the bytes before a colon, without the padding, stand for."""
         known = self._labels.get(raw)
         if known is None:
-            name = raw.lstrip(b" ")
-            depth = (len(raw) - len(name)) // 2
-            if depth and name.startswith(b"- "):
-                name = name[2:]
-            else:
-                depth = 0
+            depth = _depth(raw)
+            name = raw.lstrip(b" ")[2 if depth else 0 :]
             if len(self._labels) >= _MOST_LABELS:
                 self._labels.clear()
-                self._padded.clear()
-            known = self._labels[raw] = (depth, clean_name(name.decode("utf-8", "replace")))
+            known = self._labels[raw] = Label(depth, clean_name(name.decode("utf-8", "replace")))
         return known
 
-    def _path(self, depth: int, name: str) -> str | None:
+    def _path(self, label: Label) -> str | None:
         """Return the full name of a row, or None where the parent's row cannot be known."""
-        if depth == 0:
-            self._ancestors = [(0, name)]
-            return name
-        ancestors = self._ancestors
-        if ancestors is None:
+        if label.depth == 0:
+            self._ancestors = [label]
+            return label.name
+        self._leave(label.depth)
+        if not self._ancestors or not self._ancestors[-1].name:
             return None
-        while ancestors and ancestors[-1][0] >= depth:
-            ancestors.pop()
-        if not ancestors:
-            return None
-        path = f"{ancestors[-1][1]}/{name}"
-        ancestors.append((depth, path))
+        path = f"{self._ancestors[-1].name}/{label.name}"
+        self._ancestors.append(Label(label.depth, path))
         return path
+
+    def _hide(self, depth: int) -> None:
+        """Take note of a row that cannot be read: those inside it are nobody's."""
+        self._leave(depth)
+        if depth:
+            self._ancestors.append(Label(depth, ""))
+
+    def _leave(self, depth: int) -> None:
+        """Forget the rows that one of this depth cannot lie inside."""
+        while self._ancestors and self._ancestors[-1].depth >= depth:
+            self._ancestors.pop()
 
     def _close_step(self, total_ms: float) -> None:
         self._place = "before" if self._place == "before" else "after"
-        if not self._values:
-            return
-        top_ms = sum(value for path, value in self._values.items() if "/" not in path)
-        rounding = _ROUNDING_MS * (len(self._values) + 1)
-        ours = bool(self._header)
-        wall_known = self._unaccounted or (ours and abs(top_ms - total_ms) > rounding)
-        step = self._step if self._step is not None else self._rows.last_step + 1
-        self._rows.add(step, total_ms, self._values, wall_known=wall_known)
+        if self._values:
+            top_ms = sum(value for path, value in self._values.items() if "/" not in path)
+            leaves_time = self._leaves_time(top_ms - total_ms, len(self._values))
+            step = self._step if self._step is not None else self._rows.last_step + 1
+            self._rows.add(step, total_ms, self._values, wall_known=self._unaccounted or bool(leaves_time))
         self._clear()
+
+    def _leaves_time(self, gap_ms: Any, num_rows: Any) -> Any:
+        """Return whether the total of our own log, which is its wall time, is not the sum of its rows."""
+        return bool(self._header) & (abs(gap_ms) > _ROUNDING_MS * (num_rows + 1))
 
     def _abandon(self) -> None:
         """Forget an open block that has rows but no total."""
+        self._ancestors = []
         if self._values:
             self._unfinished += 1
-        if self._values or self._ancestors is None:
             self._clear()
 
     def _clear(self) -> None:
@@ -251,10 +285,11 @@ class _Parser:
         self._step = None
         self._ancestors = []
 
-    def _log_of_steps(self) -> TimingLog:
+    def _log_of_steps(self) -> RunLog:
         steps, times = self._rows.frames()
         ours = bool(self._header) or self._saw_unaccounted
-        return TimingLog(
+        rank, world_size = self._ranks()
+        return RunLog(
             source=self._source,
             format="timing-text" if ours else "timing-text-seed",
             steps=steps,
@@ -263,10 +298,12 @@ class _Parser:
             samples_per_step=self._samples_per_step(),
             damaged_lines=self._damaged,
             notes=self._notes(),
+            rank=rank,
             beside=tuple(self._beside),
+            world_size=world_size,
         )
 
-    def _log_of_summary(self) -> TimingLog:
+    def _log_of_summary(self) -> RunLog:
         num_steps = max(self._summary_steps, *(count for _, _, count in self._means), 1)
         rows = StepRows()
         means: dict[str, float] = {}
@@ -275,7 +312,7 @@ class _Parser:
         rows.add(num_steps, float("nan"), means, wall_known=False)
         steps, times = rows.frames()
         only = "Only a summary was found, no steps: medians, stalls and warm-up cannot be known."
-        return TimingLog(
+        return RunLog(
             source=self._source,
             format="timing-summary",
             steps=steps,
@@ -287,8 +324,12 @@ class _Parser:
         )
 
     def _samples_per_step(self) -> int | None:
-        value = self._header.get("samples_per_step", "")
-        return int(value) if value.isdecimal() and len(value) <= 9 and int(value) > 0 else None
+        return _count(self._header.get("samples_per_step", "")) or None
+
+    def _ranks(self) -> tuple[int | None, int | None]:
+        """Return the rank that wrote the log and the number of ranks, as far as the header tells."""
+        rank, _, ranks = self._header.get("rank", "").partition(" of ")
+        return _count(rank), _count(ranks) or None
 
     def _notes(self) -> tuple[str, ...]:
         notes = []
@@ -315,6 +356,16 @@ def _split_row(line: bytes) -> tuple[bytes, float, bool] | None:
     label = label.rstrip()
     milliseconds = _number(value) if colon and label else None
     return None if milliseconds is None else (label, milliseconds, closes)
+
+
+def _depth(line: bytes) -> int:
+    """Return how deep a row is indented; 0 for one that is not marked as part of another."""
+    name = line.lstrip(b" ")
+    return (len(line) - len(name)) // 2 if name.startswith(b"- ") else 0
+
+
+def _count(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) <= 9 else None
 
 
 def _number(text: bytes) -> float | None:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+import re
 from collections.abc import Iterable
 
-from deblurkit.analysis.tables import StepRows, TimingLog, is_duration, is_step
+import numpy as np
+
+from deblurkit.analysis.formats.number_rows import number_rows
+from deblurkit.analysis.lines import chunks_of
+from deblurkit.analysis.tables import LARGEST_STEP, LONGEST_MS, RunLog, StepRows, is_duration, is_step
 from deblurkit.errors import DeblurkitError
 from deblurkit.timing.json_lines import SCHEMA
 from deblurkit.timing.records import UNACCOUNTED, Beside, clean_name
 from deblurkit.units import plural
 
 _FAMILY = SCHEMA.rpartition("/")[0] + "/"
+_WITH_SCHEMA = re.compile(rb'^.*"schema".*$', re.MULTILINE)
 _FIXED_COLUMNS = 3
+_DECIMALS = (0, 3, 4)  # of a step's number, its unix time, and all milliseconds
 
 
 def looks_like_json_lines(head: bytes) -> bool:
     """Return whether one of the first whole lines of a file is the header object of a timing log."""
-    candidates = (line for line in head.splitlines() if b'"schema"' in line)
-    return any(_schema(_parse(line)).startswith(_FAMILY) for line in candidates)
+    candidates = _WITH_SCHEMA.finditer(head) if b'"schema"' in head else ()
+    return any(_schema(_parse(found[0])).startswith(_FAMILY) for found in candidates)
 
 
-def read_json_lines(lines: Iterable[bytes], *, source: str) -> TimingLog:
+def read_json_lines(lines: Iterable[bytes], *, source: str) -> RunLog:
     """Return the steps of a JSON-lines timing log; lines that are not whole are counted and left out.
 
     Args:
@@ -32,9 +41,8 @@ def read_json_lines(lines: Iterable[bytes], *, source: str) -> TimingLog:
         DeblurkitError: if no complete step is in it, or the log is of a later version.
     """
     parser = _Parser(source)
-    for line in lines:
-        if line.strip():
-            parser.feed(_parse(line))
+    for chunk in chunks_of(lines):
+        parser.feed(chunk)
     return parser.finish()
 
 
@@ -47,13 +55,23 @@ class _Parser:
         self._names: list[str] = []
         self._samples_per_step: int | None = None
         self._rank: int | None = None
+        self._world_size: int | None = None
         self._damaged = 0
         self._beside: list[Beside] = []
         self._clocks: dict[str, int] = {}
         self._own_clock = self._clock = ""
 
-    def feed(self, line: object) -> None:
-        """Take one decoded line in."""
+    def feed(self, text: bytes) -> None:
+        """Take whole lines in: rows that follow each other at once where they are as they should be."""
+        pieces = itertools.groupby(text.split(b"\n"), key=_is_object) if b"{" in text else [(False, [text])]
+        for is_object, lines in pieces:
+            rows = b"" if is_object else b"\n".join(lines).strip(b"\n")
+            if is_object or not self._take_rows(rows):
+                for line in lines if is_object else rows.split(b"\n"):
+                    if line.strip():
+                        self._feed_line(_parse(line))
+
+    def _feed_line(self, line: object) -> None:
         understood = False
         if isinstance(line, list):
             understood = self._take_row(line)
@@ -61,7 +79,7 @@ class _Parser:
             understood = self._take_object(line)
         self._damaged += not understood
 
-    def finish(self) -> TimingLog:
+    def finish(self) -> RunLog:
         """Return what was read."""
         if not len(self._rows):
             raise DeblurkitError(
@@ -70,7 +88,7 @@ class _Parser:
                 " check that the file was copied whole"
             )
         steps, times = self._rows.frames()
-        return TimingLog(
+        return RunLog(
             source=self._source,
             format="timing-jsonl",
             steps=steps,
@@ -81,6 +99,7 @@ class _Parser:
             rank=self._rank,
             notes=self._notes(),
             beside=tuple(self._beside),
+            world_size=self._world_size,
         )
 
     def _take_object(self, line: dict[str, object]) -> bool:
@@ -97,9 +116,11 @@ class _Parser:
         samples = line.get("samples_per_step")
         if is_step(samples) and samples > 0:
             self._samples_per_step = samples
-        rank = line.get("rank")
-        if isinstance(rank, int) and not isinstance(rank, bool):
+        rank, ranks = line.get("rank"), line.get("world_size")
+        if is_step(rank):
             self._rank = rank
+        if is_step(ranks) and ranks > 0:
+            self._world_size = ranks
         if schema:
             self._own_clock = str(line.get("clock", ""))
         self._clock = str(line.get("clock", self._own_clock))
@@ -125,19 +146,55 @@ class _Parser:
     def _take_row(self, row: list[object]) -> bool:
         if len(row) < _FIXED_COLUMNS or len(row) > _FIXED_COLUMNS + len(self._names):
             return False
-        step, _, total_ms, *values = row
+        step, unix_s, total_ms, *values = row
         if not is_step(step) or not is_duration(total_ms):
             return False
         times: dict[str, float] = {}
         for name, value in zip(self._names, values, strict=False):  # a row may be shorter than the names
-            if value is None or name.partition("/")[0] == UNACCOUNTED:
+            if value is None or _is_gap(name):
                 continue
             if not is_duration(value):
                 return False
             times[name] = times.get(name, 0.0) + value
-        self._rows.add(step, total_ms, times, wall_known=True)
-        self._clocks[self._clock] = self._clocks.get(self._clock, 0) + 1
+        moment = float(unix_s) if is_duration(unix_s) else math.nan
+        self._rows.add(step, total_ms, times, wall_known=True, unix_s=moment)
+        self._count_clock(1)
         return True
+
+    def _take_rows(self, text: bytes) -> bool:
+        """Take in rows that are all as they should be; take nothing and return False where one is not."""
+        table = number_rows(text, decimals=_DECIMALS)
+        names = self._names
+        if table is None or not _FIXED_COLUMNS <= table.shape[1] <= _FIXED_COLUMNS + len(names):
+            return False
+        step, unix_s, total_ms = table[:, :_FIXED_COLUMNS].T
+        values = table[:, _FIXED_COLUMNS:].T
+        measured = ~np.isnan(values)
+        known = np.concatenate((total_ms, values[measured]))
+        if len(set(names)) < len(names) or not (known < LONGEST_MS).all() or not (step < LARGEST_STEP).all():
+            return False
+        columns = zip(names, values, np.asarray(measured.any(axis=1)), strict=False)
+        self._rows.add_many(
+            step.astype(np.int64),
+            total_ms,
+            {name: times for name, times, any_known in columns if any_known and not _is_gap(name)},
+            wall_known=np.ones(len(table), dtype=np.bool_),
+            unix_s=unix_s,
+        )
+        self._count_clock(len(table))
+        return True
+
+    def _count_clock(self, steps: int) -> None:
+        self._clocks[self._clock] = self._clocks.get(self._clock, 0) + steps
+
+
+def _is_gap(name: str) -> bool:
+    """Return whether a row is what the log calls unaccounted, which is always worked out again."""
+    return name.partition("/")[0] == UNACCOUNTED
+
+
+def _is_object(line: bytes) -> bool:
+    return line.startswith(b"{")
 
 
 def _parse(line: bytes) -> object:

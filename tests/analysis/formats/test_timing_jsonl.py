@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from deblurkit.analysis.timing_jsonl import looks_like_json_lines, read_json_lines
+from deblurkit.analysis.formats.timing_jsonl import looks_like_json_lines, read_json_lines
 from deblurkit.errors import DeblurkitError
 from deblurkit.timing.json_lines import JsonLinesLog
 from deblurkit.timing.records import StepTiming

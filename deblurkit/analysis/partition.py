@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from deblurkit.analysis.tables import TimingLog
+from deblurkit.analysis.tables import RunLog
 from deblurkit.timing.partition import CONTAINERS, known_contents, role_of
 from deblurkit.timing.records import UNACCOUNTED
 from deblurkit.units import format_ms, plural
@@ -29,6 +29,8 @@ _OVERLAP = 0.01
 _LARGEST_SUM = 3
 _MOST_ROWS = 12
 _MOST_STEPS = 2_000
+_FEED = ("data", "transfer")
+REST = "compute"  # what is left of a step where only the wait for data is told apart
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Partition:
 
     Attributes:
         times: one row per step, one column per full name, inclusive milliseconds; NaN is not measured.
-        step_ms: length of each step: its wall time where that is known, else the sum of its top-level rows.
+        step_ms: length of each step: its wall time where that is known, else the sum of its top-level rows,
+            else (where no step has more of them than the wait for data) what the log calls its total; NaN
+            unknown.
         unaccounted_ms: wall time of each step that no top-level row covers; None where the log has no wall
             time to compare with.
         notes: what was moved and what cannot be known, a sentence each.
@@ -63,7 +67,7 @@ def top_level(times: pd.DataFrame) -> pd.DataFrame:
     return times[[name for name in times.columns if "/" not in name]]
 
 
-def repair(log: TimingLog) -> Partition:
+def repair(log: RunLog) -> Partition:
     """Return the steps of ``log`` as a partition: rows nested where they were logged side by side.
 
     Names of the seed's scripts are known. Any other top-level row is taken to contain a few others if it
@@ -85,8 +89,11 @@ def repair(log: TimingLog) -> Partition:
         while (found := _sum_move(times)) is not None:
             times = _nest(times, found)
             moves.append(found)
+    times = _with_rest_of_total(times, own_total, wall_known)
     sums = top_level(times).sum(axis=1)
     step_ms = sums.where(~wall_known, np.maximum(own_total, sums))
+    by_rows = _tells_length(times)
+    step_ms = step_ms.where(wall_known | by_rows, np.nan if by_rows.any() else own_total)
     unaccounted = (step_ms - sums).clip(lower=0.0) if wall_known.any() else None
     notes = [_moved(move) for move in moves] + notes
     notes += _about_totals(log, step_ms, sums, moved=bool(moves))
@@ -102,6 +109,23 @@ def with_parents(times: pd.DataFrame) -> pd.DataFrame:
         total = pd.concat(children, axis=1).sum(axis=1, min_count=1)
         completed[parent] = completed[parent].fillna(total) if parent in completed else total
     return pd.DataFrame(completed, index=times.index, dtype="float64")
+
+
+def _tells_length(times: pd.DataFrame) -> pd.Series[bool]:
+    """Return in which steps rows were measured that can make up a step: more than the wait for data."""
+    rows = [name for name in top_level(times).columns if role_of(str(name)) not in _FEED]
+    return times[rows].notna().any(axis=1)
+
+
+def _with_rest_of_total(
+    times: pd.DataFrame, own_total: pd.Series[float], wall_known: pd.Series[bool]
+) -> pd.DataFrame:
+    """Return ``times`` with a row for what the wait for data leaves of totals that are all that is known."""
+    waits = top_level(times).sum(axis=1, min_count=1)
+    alone = ~wall_known & own_total.notna()
+    if _tells_length(times).any() or not waits[alone].notna().any():
+        return times
+    return times.assign(**{REST: (own_total - waits.fillna(0.0)).clip(lower=0.0).where(alone)})
 
 
 def _without_gaps(times: pd.DataFrame) -> pd.DataFrame:
@@ -187,7 +211,7 @@ def _overlap(times: pd.DataFrame, own_total: pd.Series[float], wall_known: pd.Se
 
 
 def _about_totals(
-    log: TimingLog, step_ms: pd.Series[float], sums: pd.Series[float], *, moved: bool
+    log: RunLog, step_ms: pd.Series[float], sums: pd.Series[float], *, moved: bool
 ) -> list[str]:
     own_total, wall_known = log.steps["total_ms"], log.steps["wall_known"]
     notes = []
@@ -200,10 +224,11 @@ def _about_totals(
             f" {format_ms(float(repaired.mean()))}."
         )
     if not wall_known.any():
-        notes.append(
-            "The log holds no wall time: shares are of the times it lists, and how much of a step"
-            " is unaccounted cannot be known."
-        )
+        if step_ms.notna().any():
+            notes.append(
+                "The log holds no wall time: shares are of the times it lists, and how much of a step"
+                " is unaccounted cannot be known."
+            )
         return notes
     wall = own_total[wall_known].sum()
     if sums[wall_known].sum() > wall * (1 + _OVERLAP):
@@ -212,7 +237,7 @@ def _about_totals(
             f"The rows exceed the wall time by {excess} a step: a parent is logged beside its child, or times"
             " come from several threads; shares are of the rows' sum."
         )
-    hidden = int((~wall_known).sum())
+    hidden = int((~wall_known & own_total.notna()).sum())
     if 2 * hidden > len(log.steps):
         notes.append(
             f"In {plural(hidden, 'step')} no time is left over, as where rows overlap and hide the wall time;"

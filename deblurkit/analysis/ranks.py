@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from deblurkit.analysis.tables import TimingLog
+from deblurkit.analysis.tables import RunLog
 from deblurkit.timing.partition import role_of
 from deblurkit.units import format_ms, format_share
 
 WARN, CRITICAL = 0.10, 0.20  # gap of the slowest rank to the median, as a share of the step
 _LEAST_STEPS = 5
+_LEAST_STEPS_UNTOLD = 20
+_IN_STEP = 0.05  # of a step, by which the wall times of ranks differ that wait for each other
+_WALL = "wall_ms"
 _WAITING = "backward/all_reduce"  # communication that nothing is computed beside
 
 
@@ -47,15 +50,17 @@ class Straggler:
 
     def as_line(self) -> str:
         """Return what is known of it in one line."""
+        waiting = (
+            f"; the others wait up to {format_ms(self.waiting_ms)} for it" if self.waiting_ms > 0 else ""
+        )
         return (
             f"rank {self.rank} is the slowest: {format_ms(self.busy_ms)} of work a step against"
             f" {format_ms(self.typical_ms)} of the median rank ({format_share(self.share)} of the step), most"
-            f" of it in {self.phase} (+{format_ms(self.phase_gap_ms)}); the others wait up to"
-            f" {format_ms(self.waiting_ms)} for it"
+            f" of it in {self.phase} (+{format_ms(self.phase_gap_ms)}){waiting}"
         )
 
 
-def by_rank(logs: Iterable[TimingLog]) -> dict[str, dict[int, pd.DataFrame]]:
+def by_rank(logs: Iterable[RunLog]) -> dict[str, dict[int, pd.DataFrame]]:
     """Return the steps of every rank, by the folder of the run's logs, as `find_straggler` takes them.
 
     Logs that do not say their rank are left out.
@@ -86,36 +91,76 @@ def find_straggler(ranks: Mapping[int, pd.DataFrame]) -> Straggler | None:
             row of the log, ``backward/all_reduce`` being communication that nothing is computed beside.
 
     Abstains with fewer than two ranks, or five steps that all of them have with their communication known.
+    Where no rank tells its communication, 20 steps are needed, and a rank's backward pass is taken to wait
+    for as long as it exceeds the shortest one, if all ranks keep step.
     """
     plain = {rank: table.rename(columns=_plain) for rank, table in ranks.items()}
-    measured = {rank: table for rank, table in plain.items() if _WAITING in table}
-    if len(measured) < 2:
+    measured = {rank: table for rank, table in plain.items() if _tells_waiting(table)}
+    side_by_side = _with_communication(measured) if measured else _without_communication(plain)
+    if side_by_side is None:
         return None
-    common = set.intersection(*(set(table.index[table[_WAITING].notna()]) for table in measured.values()))
-    if len(common) < _LEAST_STEPS:
-        return None
-    steps = sorted(common)[1:]  # the first one starts everything
-    medians = pd.DataFrame({rank: table.loc[steps].median() for rank, table in measured.items()})
-    waiting = medians.loc[_WAITING]
-    phases = medians.loc[[name for name in medians.index if "/" not in name and name != "wall_ms"]].copy()
-    if "backward" in phases.index:
-        phases.loc["backward"] -= waiting
-    busy = medians.loc["wall_ms"] - waiting
+    medians, waiting = side_by_side
+    busy = medians.T[_WALL] - waiting
     rank = max(busy.index, key=lambda number: busy[number])
-    others = busy.drop(index=rank)
-    gap = float(busy[rank] - (busy.median() if len(busy) > 2 else others.min()))
-    share = gap / float(np.median(medians.loc["wall_ms"]))
+    gap = float(busy[rank] - (busy.median() if len(busy) > 2 else busy.drop(index=rank).min()))
+    share = gap / float(np.median(medians.loc[_WALL]))
     if share < WARN:
         return None
-    own, typical = phases[rank], phases.drop(columns=rank).median(axis=1)
-    excess = {str(name): float(own[name] - typical[name]) for name in typical.dropna().index}
-    phase = max(excess, key=lambda name: excess[name])
+    phase, phase_gap_ms = _differs_most(medians, waiting, rank)
     return Straggler(
         rank=int(rank),
         busy_ms=float(busy[rank]),
         typical_ms=float(busy[rank]) - gap,
         share=share,
         phase=phase,
-        phase_gap_ms=excess[phase],
+        phase_gap_ms=phase_gap_ms,
         waiting_ms=float(np.max(waiting)),
     )
+
+
+def _tells_waiting(table: pd.DataFrame) -> bool:
+    return _WAITING in table and bool(table[_WAITING].notna().any())
+
+
+def _with_communication(
+    measured: Mapping[int, pd.DataFrame],
+) -> tuple[pd.DataFrame, pd.Series[float]] | None:
+    """Return the medians of all rows by rank over the steps that tell it, and how long each rank waits."""
+    if len(measured) < 2:
+        return None
+    common = set.intersection(*(set(table.index[table[_WAITING].notna()]) for table in measured.values()))
+    if len(common) < _LEAST_STEPS:
+        return None
+    medians = _medians(measured, common)
+    return medians, medians.T[_WAITING]
+
+
+def _without_communication(
+    tables: Mapping[int, pd.DataFrame],
+) -> tuple[pd.DataFrame, pd.Series[float]] | None:
+    """Return the same of ranks that do not tell how long they wait, by the lengths of their phases."""
+    if len(tables) < 2 or not all("backward" in table for table in tables.values()):
+        return None
+    common = set.intersection(*(set(table.index[table[_WALL].notna()]) for table in tables.values()))
+    if len(common) < _LEAST_STEPS_UNTOLD:
+        return None
+    medians = _medians(tables, common)
+    wall, backward = medians.T[_WALL], medians.T["backward"]
+    in_step = float(wall.max() - wall.min()) <= _IN_STEP * float(wall.median())
+    return medians, backward - backward.min() if in_step else 0 * backward
+
+
+def _medians(tables: Mapping[int, pd.DataFrame], common: set[int]) -> pd.DataFrame:
+    steps = sorted(common)[1:]  # the first one starts everything
+    return pd.DataFrame({rank: table.loc[steps].median() for rank, table in tables.items()})
+
+
+def _differs_most(medians: pd.DataFrame, waiting: pd.Series[float], rank: int) -> tuple[str, float]:
+    """Return the phase that takes a rank most longer than the median of the others, and how much longer."""
+    phases = medians.loc[[name for name in medians.index if "/" not in name and name != _WALL]].copy()
+    if "backward" in phases.index:
+        phases.loc["backward"] -= waiting
+    typical = phases.drop(columns=rank).median(axis=1)
+    excess = {str(name): float(phases.loc[name, rank] - typical[name]) for name in typical.dropna().index}
+    phase = max(excess, key=lambda name: excess[name])
+    return phase, excess[phase]

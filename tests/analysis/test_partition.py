@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from deblurkit.analysis.partition import repair, top_level, with_parents
-from deblurkit.analysis.tables import TimingLog
+from deblurkit.analysis.tables import RunLog
 from deblurkit.timing.partition import role_of
 
 
@@ -12,7 +12,7 @@ def log_of(rows, *, total, wall=False):
     totals = [total] * len(times) if np.isscalar(total) else total
     numbers = range(1, len(times) + 1)
     steps = pd.DataFrame({"step": numbers, "total_ms": totals, "wall_known": [wall] * len(times)})
-    return TimingLog("x", "timing-text" if wall else "timing-text-seed", steps, times, len(times))
+    return RunLog("x", "timing-text" if wall else "timing-text-seed", steps, times, len(times))
 
 
 SEED = {
@@ -124,3 +124,26 @@ def test_a_parent_that_was_not_logged_is_the_sum_of_its_children():
 )
 def test_roles(name, role):
     assert role_of(name) == role
+
+
+def test_a_wait_for_data_alone_is_no_step():
+    partition = repair(log_of([{"data": 0.1}] * 3, total=np.nan))
+    assert partition.step_ms.isna().all()
+
+
+def test_a_printed_total_beside_the_wait_for_data_is_a_step_of_two_parts():
+    partition = repair(log_of([{"data": 30.0}] * 3, total=100.0))
+    assert partition.step_ms.tolist() == [100.0] * 3
+    assert partition.times["compute"].tolist() == [70.0] * 3
+    assert partition.unaccounted_ms is None  # what is printed need not be all
+
+
+def test_a_log_of_totals_alone_has_steps_without_parts():
+    steps = log_of([{"a": 1.0}] * 3, total=100.0).steps
+    bare = RunLog("x", "basicsr", steps, pd.DataFrame(index=steps.index), 3)
+    assert repair(bare).step_ms.tolist() == [100.0] * 3
+
+
+def test_a_log_without_a_step():
+    empty = RunLog("x", "basicsr", log_of([{"a": 1.0}], total=1.0).steps.iloc[:0], pd.DataFrame(), 0)
+    assert len(repair(empty).step_ms) == 0

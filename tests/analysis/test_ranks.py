@@ -61,3 +61,31 @@ def test_a_chinese_log_is_read_alike():
     others = rank(backward=260, waiting=61, wall=370).rename(columns=chinese)
     found = find_straggler({0: others, 1: rank(forward=160, wall=370).rename(columns=chinese), 2: others})
     assert (found.rank, found.phase) == (1, "forward")
+
+
+def untold(**phases):
+    """Thirty steps of a rank that does not tell how long it waits."""
+    row = {"forward": 100.0, "backward": 200.0, "data": 2.0} | phases
+    row = {"wall_ms": sum(row.values())} | row if "wall_ms" not in row else row
+    return pd.DataFrame([row] * 30, index=pd.Index(range(1, 31), name="step"))
+
+
+def test_a_backward_pass_that_is_longer_than_the_shortest_one_waits_for_it():
+    found = find_straggler({0: untold(backward=260.0), 1: untold(forward=160.0), 2: untold(backward=260.0)})
+    # by hand: all steps take 362 ms; rank 1 works for all of it, the others wait for 60
+    assert (found.rank, found.phase) == (1, "forward")
+    assert (found.busy_ms, found.typical_ms, found.waiting_ms) == (362, 302, 60)
+    assert found.share == pytest.approx(60 / 362)
+
+
+def test_ranks_that_do_not_keep_step_are_told_apart_by_their_own_steps():
+    found = find_straggler({0: untold(), 1: untold(), 2: untold(data=92.0)})
+    assert (found.rank, found.phase, found.waiting_ms) == (2, "data", 0)
+    assert found.share == pytest.approx(90 / 302)
+    assert "wait up to" not in found.as_line()
+
+
+def test_untold_ranks_need_more_steps_and_a_backward_pass():
+    tables = {0: untold(), 1: untold(data=92.0)}
+    assert find_straggler({rank: table.iloc[:19] for rank, table in tables.items()}) is None
+    assert find_straggler({rank: table.drop(columns="backward") for rank, table in tables.items()}) is None

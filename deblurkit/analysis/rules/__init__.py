@@ -1,0 +1,1 @@
+"""What the findings measure, one file per subject; the rules themselves are one table in `rule_table`."""

@@ -1,184 +1,169 @@
-"""Reports on timing logs as text that fits a terminal, and as JSON."""
+"""Reports on logs as text that fits a terminal and can be read aloud: the verdict first."""
 
 from __future__ import annotations
 
-import io
-import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from deblurkit.analysis.findings import Finding
+from deblurkit.analysis.findings import Finding, Gain
 from deblurkit.analysis.report import Report
+from deblurkit.render import analysis_tables
+from deblurkit.render.text import WIDTH, as_text
 from deblurkit.units import format_ms, format_share, plural
 
-WIDTH = 100
-_MOST_MODULES = 20
+_MOST_OUTLIERS = 5
+_LEAST_TREND = 0.01  # of a step's length over the whole log; less is not worth a sentence
+_WORDS = {
+    "oom": "out of memory",
+    "killed": "killed process",
+    "watchdog": "time-out of ranks",
+    "nonfinite": "loss that is no number",
+    "error": "error",
+    "memory-warning": "warning of memory",
+    "validation": "validation",
+    "checkpoint": "checkpoint",
+    "epoch": "epoch begun",
+    "resume": "resume",
+    "start": "start",
+}
 
 
 def report_as_text(report: Report, *, width: int = WIDTH) -> str:
     """Return a report to read, no line wider than ``width`` columns and none ending in blanks."""
-    console = Console(
-        file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False
-    )
-    with console.capture() as capture:
-        for part in _parts(report):
-            console.print(part, highlight=False)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
-
-
-def reports_as_json(reports: Sequence[Report]) -> str:
-    """Return one JSON object for a single report, a list of them for several."""
-    documents = [report_as_dict(report) for report in reports]
-    return json.dumps(documents[0] if len(documents) == 1 else documents, ensure_ascii=False, indent=2)
-
-
-def report_as_dict(report: Report) -> dict[str, Any]:
-    """Return the report's JSON object: milliseconds to 4 decimals, shares as fractions of one."""
-    figures = report.step_ms if report.has_percentiles else {"mean": report.step_ms["mean"]}
-    return {
-        "format": report.format,
-        "files": [report.source],
-        "steps": report.steps,
-        "warmup_steps": report.warmup_steps,
-        "step_ms": {key: _rounded(figures.get(key)) for key in ("mean", "p50", "p95")},
-        "steps_per_second": _rounded(report.steps_per_second),
-        "samples_per_second": _rounded(report.samples_per_second),
-        "phases": [
-            {
-                "name": str(name),
-                "mean_ms": _rounded(row["mean_ms"]),
-                "p50_ms": _rounded(row["p50_ms"]) if report.has_percentiles else None,
-                "p95_ms": _rounded(row["p95_ms"]) if report.has_percentiles else None,
-                "share": float(row["share"]),
-            }
-            for name, row in report.phases.iterrows()
-        ],
-        "modules": [
-            {
-                "path": str(path),
-                "inclusive_ms": _rounded(row["inclusive_ms"]),
-                "exclusive_ms": _rounded(row["exclusive_ms"]),
-                "share": float(row["share"]),
-            }
-            for path, row in report.modules.iterrows()
-        ],
-        "findings": [vars(finding) for finding in report.findings],
-        "verdict": report.verdict,
-        "notes": list(report.notes),
-        "damaged_lines": report.damaged_lines,
-        "beside": [
-            {"name": part.name, "seconds": part.seconds, "count": part.count} for part in report.beside
-        ],
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 4)
+    return re.sub(r"\n{3,}", "\n\n", as_text(Group(*_parts(report)), width=width))
 
 
 def _parts(report: Report) -> Iterator[RenderableType]:
     yield Text(report.source)
-    yield _indented(_summary(report))
-    yield Text()
     yield Text(f"Verdict: {report.verdict}")
-    yield _phases(report)
-    if len(report.modules) > sum(report.modules["depth"] == 0):
-        yield _modules(report)
-    if report.beside:
-        yield _beside(report)
+    yield _indented(summary(report))
+    yield Text()
     yield from _findings(report.findings)
-    if report.notes:
-        yield Text("\nNotes")
-        for note in report.notes:
-            yield _indented(note)
+    yield from analysis_tables.tables(report)
+    yield from _section("Over the run", over_the_run(report))
+    yield from _section("Events", _events(report))
+    yield from _section("Notes", report.notes)
 
 
-def _summary(report: Report) -> str:
+def _section(title: str, lines: Sequence[str]) -> Iterator[RenderableType]:
+    if lines:
+        yield Text(f"\n{title}")
+        for line in lines:
+            yield _indented(line)
+
+
+def summary(report: Report) -> str:
+    """Return how many steps a log holds, how long they take, and how many are done a second."""
     counted = plural(report.steps, "step")
     if report.warmup_steps:
         counted += f", {report.warmup_steps:,} of them warm-up and left out"
+    return f"{counted}.{_length(report)}{_speed(report)}"
+
+
+def _length(report: Report) -> str:
     figures = report.step_ms
-    length = f"A step takes {format_ms(figures['mean'])} on average"
+    if not figures:
+        return ""
+    length = f" A step takes {format_ms(figures['mean'])} on average"
     if report.has_percentiles and report.steps - report.warmup_steps > 1:
         length += (
             f", {format_ms(figures['p50'])} in the median, {format_ms(figures['p95'])} at the 95th percentile"
+            f" and {format_ms(figures['p99'])} at the 99th"
         )
+    return f"{length}."
+
+
+def _speed(report: Report) -> str:
     rates = []
     if report.steps_per_second is not None:
         rates.append(f"{_rate(report.steps_per_second)} steps a second")
     if report.samples_per_second is not None:
         rates.append(f"{_rate(report.samples_per_second)} samples a second")
-    speed = f" That is {', '.join(rates)}." if rates else ""
-    return f"{counted}. {length}.{speed}"
+    return f" That is {', '.join(rates)}." if rates else ""
 
 
 def _rate(per_second: float) -> str:
     return f"{per_second:,.2f}" if per_second >= 1 else f"{per_second:.3f}"
 
 
-def _phases(report: Report) -> Table:
-    table = _table("Phase", "mean", "median", "95 %", "share")
-    for name, row in report.phases.iterrows():
-        figures = (
-            [format_ms(row["p50_ms"]), format_ms(row["p95_ms"])] if report.has_percentiles else ["-", "-"]
-        )
-        table.add_row(Text(str(name)), format_ms(row["mean_ms"]), *figures, format_share(row["share"]))
-    return table
-
-
-def _modules(report: Report) -> RenderableType:
-    table = _table("Inside the phases", "mean", "own time", "share")
-    nested = {path.partition("/")[0] for path in report.modules.index if "/" in path}
-    inside = report.modules[[path.partition("/")[0] in nested for path in report.modules.index]]
-    shown = inside.nlargest(_MOST_MODULES, "inclusive_ms").index
-    for path, row in inside.loc[inside.index.isin(shown)].iterrows():
-        name = "  " * int(row["depth"]) + str(path).rpartition("/")[2]
-        table.add_row(
-            Text(name),
-            format_ms(row["inclusive_ms"]),
-            format_ms(row["exclusive_ms"]),
-            format_share(row["share"]),
-        )
-    hidden = len(inside) - len(shown)
-    if hidden:
-        table.caption = f"{plural(hidden, 'shorter row')} not shown; --json has them all."
-    return table
-
-
-def _beside(report: Report) -> Table:
-    table = _table("Beside the steps", "times", "in all", "each")
-    for part in report.beside:
-        each = part.seconds / part.count if part.count else part.seconds
-        table.add_row(
-            Text(part.name), f"{part.count:,}", format_ms(1000 * part.seconds), format_ms(1000 * each)
-        )
-    return table
-
-
 def _findings(findings: Sequence[Finding]) -> Iterator[RenderableType]:
     if not findings:
         yield Text("No findings.")
         return
-    yield Text("Findings")
+    yield Text(f"{plural(len(findings), 'finding').capitalize()}")
     for finding in findings:
         yield _indented(f"{finding.severity}: {finding.title} [{finding.id}]")
         yield _indented(finding.evidence, columns=4)
-        yield _indented(finding.remedy, columns=4)
+        if finding.cause:
+            yield _indented(f"Cause: {finding.cause}", columns=4)
+        yield _indented(f"Remedy: {finding.remedy}", columns=4)
+        yield from (_indented(line, columns=6) for line in settings_of(finding))
+        if finding.gain is not None:
+            yield _indented(gain_sentence(finding.gain), columns=4)
+
+
+def settings_of(finding: Finding) -> Iterator[str]:
+    """Yield the settings as options of `deblurkit train`, and the keys that have no value for everybody."""
+    given = dict(setting.split("=", 1) for setting in finding.settings)
+    for key in finding.keys:
+        if key in given:
+            value = f"'{key}={given[key]}'" if " " in given[key] else f"{key}={given[key]}"
+            yield f"--set {value}"
+    open_keys = [key for key in finding.keys if key not in given]
+    if open_keys:
+        yield f"to your own value: {', '.join(open_keys)}"
+
+
+def gain_sentence(gain: Gain) -> str:
+    """Return a predicted gain with its interval and where it comes from."""
+    return (
+        f"Gain: {gain.likely:.2f} times as fast, {gain.low:.2f} to {gain.high:.2f} by the evidence;"
+        f" {gain.arithmetic}."
+    )
+
+
+def over_the_run(report: Report) -> list[str]:
+    """Return what becomes of a step's length over the run, a sentence each."""
+    lines = []
+    trend = report.trend
+    if trend is not None and trend.is_shown and abs(trend.share) >= _LEAST_TREND and not report.changes:
+        word = "longer" if trend.per_1000_steps > 0 else "shorter"
+        low, high = sorted((abs(trend.low), abs(trend.high)))
+        lines.append(
+            f"A step gets {format_ms(abs(trend.per_1000_steps))} {word} every 1,000 steps (95 % interval"
+            f" {format_ms(low)} to {format_ms(high)}), {format_share(abs(trend.share))} over the log."
+        )
+    for change in report.changes:
+        row = f"; {change.row} makes up most of it" if change.row else ""
+        lines.append(
+            f"From step {change.step:,} on a step takes {format_ms(change.after)} instead of"
+            f" {format_ms(change.before)}{row}."
+        )
+    return [*lines, *_outliers(report)]
+
+
+def _outliers(report: Report) -> Iterator[str]:
+    if not report.outliers:
+        return
+    named = ", ".join(
+        f"{outlier.step:,} ({format_ms(outlier.ms)}, {outlier.row} +{format_ms(outlier.excess_ms)})"
+        for outlier in report.outliers[:_MOST_OUTLIERS]
+    )
+    count = len(report.outliers)
+    stand = "step stands" if count == 1 else "steps stand"
+    longest = "" if count == 1 else ", the longest"
+    yield f"{count:,} {stand} out{longest}: {named}."
+
+
+def _events(report: Report) -> list[str]:
+    counts = Counter(event.kind for event in report.log.events)
+    return [plural(count, _WORDS.get(kind, kind)) for kind, count in counts.items()]
 
 
 def _indented(text: str, *, columns: int = 2) -> Padding:
     return Padding(Text(text), (0, 0, 0, columns))
-
-
-def _table(first: str, *figures: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, caption_justify="left")
-    table.add_column(first, overflow="fold", ratio=None)
-    for title in figures:
-        table.add_column(title, justify="right", no_wrap=True)
-    return table

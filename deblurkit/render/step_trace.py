@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from deblurkit.render.trace_events import TraceEvent, name_event, slice_event
 from deblurkit.training.profiling.partition import flame
 from deblurkit.training.profiling.records import StepProfile
 
@@ -18,10 +19,7 @@ def profile_as_trace(profile: StepProfile) -> str:
     Where the backward passes of two rows take turns, the bars show whose turn it is.
     """
     names = {"process_name": "deblurkit profile-step", "thread_name": profile.subject.device_name}
-    events: list[dict[str, Any]] = [
-        {"ph": "M", "pid": _PROCESS, "tid": _TRACK, "name": kind, "args": {"name": name}}
-        for kind, name in names.items()
-    ]
+    events = [name_event(kind, name, process=_PROCESS, track=_TRACK) for kind, name in names.items()]
     for number, timeline in enumerate(profile.timelines, start=1):
         if timeline:
             events.append(_bar(f"step {number}", timeline[0].begin[0], timeline[-1].end[0], "step"))
@@ -29,20 +27,13 @@ def profile_as_trace(profile: StepProfile) -> str:
     return json.dumps({"displayTimeUnit": "ms", "traceEvents": events}, ensure_ascii=False)
 
 
-def _bars(timeline: Any) -> Iterator[dict[str, Any]]:
+def _bars(timeline: Any) -> Iterator[TraceEvent]:
     for bar in flame(timeline):
         category = "phase" if len(bar.path) == 1 else "module"
         yield _bar(bar.path[-1], bar.begin[0], bar.end[0], category, path="/".join(bar.path))
 
 
-def _bar(name: str, begin: float, end: float, category: str, **facts: str) -> dict[str, Any]:
-    return {
-        "ph": "X",
-        "pid": _PROCESS,
-        "tid": _TRACK,
-        "cat": category,
-        "name": name,
-        "ts": round(1e6 * begin, 3),
-        "dur": round(1e6 * (end - begin), 3),
-        **({"args": facts} if facts else {}),
-    }
+def _bar(name: str, begin: float, end: float, category: str, **facts: str) -> TraceEvent:
+    return slice_event(
+        name, 1e6 * begin, 1e6 * (end - begin), process=_PROCESS, track=_TRACK, category=category, **facts
+    )

@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from deblurkit.cli.analyze_log import analyze_log, expanded
-from deblurkit.errors import DeblurkitError
+from deblurkit.errors import DeblurkitError, UsageError
 from deblurkit.timing.json_lines import JsonLinesLog
 from deblurkit.timing.records import StepTiming
 from deblurkit.timing.text_log import TextLog, header
@@ -110,3 +110,67 @@ def test_errors_reach_the_boundary_as_ours(run_folder):
 def test_importing_the_command_imports_no_pandas():
     check = "import sys, deblurkit.cli.analyze_log; sys.exit(bool({'pandas', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    """Runs of 200 steps, the second with a forward pass that is a fifth slower (330 against 310 ms)."""
+    paths = []
+    for name, forward in (("a", 100.0), ("b", 120.0)):
+        path = tmp_path / f"{name}.jsonl"
+        log = JsonLinesLog(path, flush_interval=10, **ABOUT)
+        for step in range(1, 201):
+            wobble = 1 + 0.01 * ((step * 7919) % 11 - 5) / 5  # one in a hundred, in no order
+            phases = {"data": 4.0, "forward": forward * wobble, "backward": 200.0 * wobble, "optimizer": 6.0}
+            log.write_step(StepTiming(step, float(step), sum(phases.values()), phases))
+        log.close()
+        paths.append(path)
+    return paths
+
+
+def test_a_comparison_names_what_changed_and_fails_on_what_was_asked(two_runs):
+    a, b = two_runs
+    result = invoke("--compare", a, b, "--json")
+    assert result.exit_code == 0, result.output
+    comparison = json.loads(result.stdout)
+    forward = next(row for row in comparison["phases"] if row["key"] == "forward")
+    assert forward["difference_ms"]["value"] == pytest.approx(20, abs=0.5)
+    assert invoke("--compare", a, b, "--fail-on", "moderate").exit_code == 3  # 330 against 310 ms: 6.5 %
+    assert invoke("--compare", a, b, "--fail-on", "material").exit_code == 0
+    assert invoke("--compare", b, a, "--fail-on", "moderate").exit_code == 0  # quicker is no fault
+
+
+def test_every_export_is_written_beside_the_report(two_runs, tmp_path):
+    out = tmp_path / "out"
+    result = invoke(
+        two_runs[0],
+        *("--csv", out / "steps.csv", "--tensorboard", out / "tb", "--perfetto", out / "trace.json"),
+    )
+    assert result.exit_code == 0, result.output
+    assert len((out / "steps.csv").read_text(encoding="utf-8-sig").splitlines()) == 201
+    assert json.loads((out / "trace.json").read_text(encoding="utf-8"))["traceEvents"]
+    assert list((out / "tb").rglob("events.out.tfevents.*"))
+    assert "Table: " in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["a.log", "--compare", "a.log", "b.log"],
+        ["a.log", "--fail-on", "material"],
+        ["--compare", "a.log", "b.log", "--fail-on", "much"],
+        ["a.log", "--follow", "--html", "x.html"],
+        ["a.log", "--follow", "--json"],
+    ],
+)
+def test_options_that_do_not_go_together_are_told_before_anything_is_read(arguments):
+    result = invoke(*arguments)
+    assert isinstance(result.exception, UsageError)
+    assert "expected" in str(result.exception) or "goes with no" in str(result.exception)
+
+
+def test_a_log_from_standard_input_is_read(two_runs):
+    result = CliRunner().invoke(app, ["-", "--json"], input=two_runs[0].read_bytes())
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["steps"] == 200

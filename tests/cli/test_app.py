@@ -21,7 +21,17 @@ OPTIONS = {
         *("--output", "--spikes", "--spike-size", "--spikes-per-frame", "--no-spikes", "--tile", "--overlap"),
         *("--memory", "--device", "--video", "--json"),
     },
-    "analyze-log": {"--warmup", "--json"},
+    "analyze-log": {
+        "--compare",
+        "--csv",
+        "--fail-on",
+        "--follow",
+        "--html",
+        "--json",
+        "--perfetto",
+        "--tensorboard",
+        "--warmup",
+    },
     "check-data": {"--layout", "--spikes", "--blur-variant", "--quick", "--json"},
     "profile-step": {
         *("--preset", "--config", "--set", "--steps", "--warmup", "--depth", "--modules", "--data"),

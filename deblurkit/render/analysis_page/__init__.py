@@ -1,0 +1,1 @@
+"""Reports on logs as one HTML file with pictures."""

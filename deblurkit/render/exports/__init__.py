@@ -1,0 +1,1 @@
+"""Reports on logs as files for other programs: spreadsheets, TensorBoard, Perfetto."""

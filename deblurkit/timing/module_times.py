@@ -1,15 +1,17 @@
 """Times of modules, forward, backward and made again, from hooks that only note moments.
 
-A module's backward pass is the time from the first gradient of its output to the last of its input, less what
-is made again inside it (gradient checkpointing), which has rows of its own. Where the graph branches it is an
-interval: other modules may have run in it. What autograd does not pass by, such as a frozen module, has no
+A module's backward pass is the time from the first gradient of its output to the last of its input, less
+what is made again inside it (gradient checkpointing), which has rows of its own. Where an input comes from
+elsewhere than what runs before it, its gradient may be looked at when other modules have run: such a
+module's pass ends, from the next step on, with the last of its parameters' gradients. Where it has none it
+stays an interval in which others may lie. What autograd does not pass by, such as a frozen module, has no
 backward pass and no row of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from deblurkit.timing.clock import Clock, Mark
 from deblurkit.timing.records import Span
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.hooks import RemovableHandle
 
+Edge: TypeAlias = tuple[Any, int]  # a node of the graph, and which of its outputs
+
 RECOMPUTE = "recompute"
+_FIRST_STEPS = 3  # in which it is looked who has late inputs: the graph is the same in all that follow
 
 
 class Call:
@@ -28,11 +33,16 @@ class Call:
         "backward_end",
         "backward_end_at",
         "backward_start",
+        "backward_start_at",
         "ends_by_parameters",
         "forward_end",
         "forward_end_at",
         "forward_start",
         "is_again",
+        "last_input",
+        "outputs",
+        "parameters_end",
+        "parameters_end_at",
         "waiting",
         "watch",
     )
@@ -43,23 +53,46 @@ class Call:
         self.forward_end: Mark = None
         self.backward_start: Mark = None
         self.backward_end: Mark = None
-        self.backward_end_at = -1  # numbers of marks: which came first, whatever the clock
+        self.backward_start_at = -1  # numbers of marks: which came first, whatever the clock
+        self.backward_end_at = -1
         self.forward_end_at = -1
+        self.parameters_end: Mark = None  # when the last of its parameters had its gradient
+        self.parameters_end_at = -1
         self.is_again = is_again
         self.ends_by_parameters = False
         self.waiting = 0  # inputs whose gradients have not come yet
+        self.last_input: Edge | None = None  # whose gradient came last
+        self.outputs: list[Edge] = []
+
+    def end_with_parameters(self) -> None:
+        """Let the backward pass end with the parameters' gradients, where the inputs' came late.
+
+        In the step in which that turns out, the parameters were not looked at: the pass is left out.
+        """
+        if not self.watch.has_late_inputs or not self.watch.has_parameters:
+            return
+        if self.parameters_end_at < 0:
+            self.backward_start, self.backward_end_at = None, -1
+        elif self.parameters_end_at < self.backward_end_at:
+            self.backward_end, self.backward_end_at = self.parameters_end, self.parameters_end_at
 
 
 class _Watch:
     """A module that is timed."""
 
-    __slots__ = ("handles", "last_parameter", "module", "parameter_handles", "row")
+    __slots__ = ("handles", "has_late_inputs", "last_parameter", "module", "parameter_handles", "row")
 
     def __init__(self, module: nn.Module, row: str) -> None:
         self.module, self.row = module, row
+        self.has_late_inputs = False
         self.handles: list[RemovableHandle] = []
         self.parameter_handles: dict[int, RemovableHandle] = {}
         self.last_parameter: int | None = None
+
+    @property
+    def has_parameters(self) -> bool:
+        """Whether any of its parameters is trained."""
+        return any(parameter.requires_grad for parameter in self.module.parameters())
 
 
 class ModuleTimes:
@@ -90,6 +123,7 @@ class ModuleTimes:
         self._going_back: list[Call] = []  # whose backward pass has begun, innermost last
         self._taken: list[tuple[Call, tuple[Call, ...]]] = []  # made again, and whose backward had begun
         self._leaf_hooks: list[RemovableHandle] = []  # on tensors that live longer than a step
+        self._steps_to_look_at = _FIRST_STEPS
         self.marks = 0
         for watch in self._watches:
             watch.handles = [
@@ -113,6 +147,11 @@ class ModuleTimes:
         self._going_back.clear()
         for watch in self._watches:
             _keep_last_parameter(watch)
+        if self._steps_to_look_at > 0:
+            self._steps_to_look_at -= 1
+            _find_late_inputs(calls)
+        for call in calls:
+            call.end_with_parameters()
         return [*self._spans(calls), *self._again_spans(again)]
 
     @property
@@ -164,6 +203,13 @@ class ModuleTimes:
             for tensor in _tensors(output):
                 if tensor.requires_grad:
                     self._hook(tensor, self._on_output(call))
+                    call.outputs.append(self._edge(tensor))
+
+    def _edge(self, tensor: Tensor) -> Edge:
+        """Return what stands for a tensor in the graph, while that is looked at; it holds no memory of it."""
+        if self._steps_to_look_at <= 0:
+            return None, 0
+        return (tensor.grad_fn, tensor.output_nr) if tensor.grad_fn is not None else (None, id(tensor))
 
     def _hook(self, tensor: Tensor, note: Callable[[Tensor], None]) -> None:
         """Have ``note`` called with the gradient of a tensor, in this step only."""
@@ -175,9 +221,9 @@ class ModuleTimes:
         wanted = [tensor for tensor in _tensors(inputs) if tensor.requires_grad]
         call.waiting = len(wanted)
         for tensor in wanted:
-            self._hook(tensor, self._on_input(call))
-        if not wanted:
-            call.ends_by_parameters = True
+            self._hook(tensor, self._on_input(call, self._edge(tensor)))
+        call.ends_by_parameters = not wanted
+        if not wanted or call.watch.has_late_inputs:
             self._watch_parameters(call.watch)
 
     def _watch_parameters(self, watch: _Watch) -> None:
@@ -192,7 +238,7 @@ class ModuleTimes:
     def _on_output(self, call: Call) -> Callable[[Tensor], None]:
         def note(grad: Tensor) -> None:
             if self._is_on and call.backward_start is None:
-                call.backward_start = self._mark()
+                call.backward_start, call.backward_start_at = self._mark(), self.marks
                 self._end_earlier(call)
                 self._going_back.append(call)
 
@@ -205,11 +251,12 @@ class ModuleTimes:
             if is_open and call.ends_by_parameters:
                 other.backward_end, other.backward_end_at = call.backward_start, self.marks
 
-    def _on_input(self, call: Call) -> Callable[[Tensor], None]:
+    def _on_input(self, call: Call, edge: Edge) -> Callable[[Tensor], None]:
         def note(grad: Tensor) -> None:
             if not self._is_on or call.backward_start is None:
                 return
             call.waiting -= 1
+            call.last_input = edge
             call.backward_end, call.backward_end_at = self._mark(), self.marks
             if call.waiting <= 0 and call in self._going_back:
                 self._going_back.remove(call)
@@ -223,7 +270,9 @@ class ModuleTimes:
             watch.last_parameter = number
             for call in reversed(self._going_back):
                 if call.watch is watch:
-                    call.backward_end, call.backward_end_at = self._mark(), self.marks
+                    call.parameters_end, call.parameters_end_at = self._mark(), self.marks
+                    if call.ends_by_parameters:
+                        call.backward_end, call.backward_end_at = call.parameters_end, self.marks
                     break
 
         return note
@@ -248,6 +297,23 @@ class ModuleTimes:
                 continue
             for row in {other.watch.row for other in inside if other.backward_end_at > call.forward_end_at}:
                 yield Span(f"{self._backward}/{row}", call.forward_start, call.forward_end, weight=-1)
+
+
+def _find_late_inputs(calls: list[Call]) -> None:
+    """Note in whose backward pass another module's begins that is neither part of it nor what comes next."""
+    known = [call for call in calls if call.backward_start_at >= 0 and call.backward_end_at >= 0]
+    known.sort(key=lambda call: call.backward_start_at)
+    for number, call in enumerate(known):
+        for other in known[number + 1 :]:
+            if other.backward_start_at > call.backward_end_at:
+                break
+            if call.last_input not in other.outputs and not _are_nested(call.watch.row, other.watch.row):
+                call.watch.has_late_inputs = True
+                break
+
+
+def _are_nested(row: str, other: str) -> bool:
+    return row == other or row.startswith(f"{other}/") or other.startswith(f"{row}/")
 
 
 def _unhook(watch: _Watch) -> None:

@@ -302,3 +302,39 @@ def test_tensors_that_live_on_keep_no_hooks():
         marks.append(times.marks)
     assert marks == [4, 8, 12, 16, 20]
     assert not query._backward_hooks
+
+
+class SideBranch(nn.Module):
+    """Features that two mergers take, the second one after the main path has gone on for a while."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self.features = Slow(clock, 3, 5)
+        self.first, self.second = Slow(clock, 10, 20), Slow(clock, 30, 40)
+        self.mergers = nn.ModuleList(Merge(clock, 2 + k, 6 + k) for k in range(2))
+
+    def forward(self, x):
+        features = self.features(x)
+        x = self.mergers[0](self.first(x), features)
+        return self.mergers[1](self.second(x), features)
+
+
+class Merge(Slow):
+    def forward(self, x, features):
+        return super().forward(x + features)
+
+
+def test_a_module_whose_input_is_of_use_elsewhere_ends_with_its_parameters():
+    clock = Ticking()
+    model = SideBranch(clock)
+    rows = {model.features: "features", model.first: "first", model.second: "second"}
+    rows |= {merger: f"merger{k}" for k, merger in enumerate(model.mergers)}
+    times = ModuleTimes(rows, clock)
+    x = torch.ones(2, requires_grad=True)
+    found = [step(model, times, x=x * 1.0) for _ in range(4)]
+    expected = {"features": 5, "first": 20, "second": 40, "merger0": 6, "merger1": 7}
+    for one in found[1:]:
+        assert {name: one[f"backward/{name}"] for name in expected} == expected
+    assert "backward/merger1" not in found[0]  # its second input waits for the first merger: found out there
+    hooks = [len(part.weight._post_accumulate_grad_hooks or {}) for part in (model.second, *model.mergers)]
+    assert hooks == [0, 1, 1]  # what only comes after another needs none

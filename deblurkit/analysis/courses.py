@@ -10,6 +10,8 @@ import pandas as pd
 from deblurkit.analysis.evidence import Evidence
 from deblurkit.analysis.series import Floats, block_medians
 
+_MOST_BEFORE = 10  # one value in so many may come before the first step
+
 
 @dataclass(frozen=True)
 class Course:
@@ -53,8 +55,12 @@ def course_of(evidence: Evidence, name: str) -> Course | None:
 def course(frame: pd.DataFrame) -> Course:
     """Return a frame of ``step`` and ``value`` as a course.
 
-    Places count where steps are unknown or go back.
+    Places count where steps are unknown or go back. A few values that come before the first step, as the
+    memory of a program that has just started, are left out.
     """
+    before = int(frame["step"].notna().to_numpy().argmax())
+    if 0 < _MOST_BEFORE * before <= len(frame):
+        frame = frame.iloc[before:]
     steps = frame["step"].to_numpy(dtype="float64")
     values = frame["value"].to_numpy(dtype="float64")
     rising = bool(np.isfinite(steps).all() and (np.diff(steps) >= 0).all())

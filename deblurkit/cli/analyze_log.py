@@ -106,9 +106,10 @@ def _check_call(
 
 def _all(files: list[str], warmup: int | None) -> list[Report]:
     from deblurkit.analysis.readers import read_all
+    from deblurkit.analysis.runs import merged
     from deblurkit.analysis.several_logs import analyze_all
 
-    return analyze_all(read_all(expanded(files)), warmup_steps=warmup)
+    return analyze_all(merged(read_all(expanded(files))), warmup_steps=warmup)
 
 
 def _one(name: str, warmup: int | None) -> Report:

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from deblurkit.analysis.readers import logs_of_run, read_log
+from deblurkit.analysis.readers import logs_of_run, read_all
+from deblurkit.analysis.runs import merged
 from deblurkit.data.synthetic import make_synthetic
 from deblurkit.training.checkpoint import checkpoint_path, checkpoints_in, load_checkpoint
+from deblurkit.training.distributed import STORE
 from deblurkit.training.evaluate import evaluate_checkpoint
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gloo is told the name of Linux's loopback")
@@ -112,13 +115,35 @@ def test_two_ranks_with_two_micro_steps_equal_one_with_a_batch_of_four(data, who
 
 def test_a_validation_that_ranks_share_is_that_of_one_process_exactly(whole):
     """Another command, in this process."""
-    (alone,) = evaluate_checkpoint(whole, device="cpu", warn=pytest.fail).values()
+    (alone,) = evaluate_checkpoint(whole, device="cpu", warn=pytest.fail).results.values()
     shared = json.loads((whole / "summary.json").read_text())["validation"]
     assert {"protocol": alone.protocol, **alone.score.as_dict()} == shared
 
 
+def test_an_evaluation_that_ranks_share_is_that_of_one_process_and_is_said_once(whole, tmp_path):
+    arguments = ["evaluate", str(whole), "--device", "cpu", "--json", "--picture"]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "deblurkit", *arguments, str(tmp_path / f"{rank}.png")],
+            env=os.environ
+            | {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+            | {"OMP_NUM_THREADS": "1", STORE: str(tmp_path / "store"), "GLOO_SOCKET_IFNAME": "lo"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    first, second = (process.communicate(timeout=180)[0] for process in started)
+    assert [process.returncode for process in started] == [0, 0]
+    assert second == "" and sorted(path.name for path in tmp_path.glob("*.png")) == ["0.png"]
+    together = json.loads(first)["restored"]
+    (alone,) = evaluate_checkpoint(whole, device="cpu", warn=pytest.fail).results.values()
+    assert {key: together[key] for key in alone.as_dict()} == alone.as_dict()
+    assert together["sequences"] == {name: score.as_dict() for name, score in alone.sequences.items()}
+
+
 def test_every_rank_writes_its_times_and_one_the_text(whole):
-    logs = [read_log(path) for path in logs_of_run(whole)]
+    logs = merged(read_all(logs_of_run(whole)))
     assert sorted(log.rank for log in logs) == [0, 1]
     assert [log.num_steps for log in logs] == [STEPS, STEPS]
     assert all("backward/all_reduce" in log.times for log in logs)
@@ -153,12 +178,12 @@ def test_ranks_that_share_the_network_train_as_those_with_copies(whole, shared):
     expected = weights(whole)
     for name, value in weights(shared).items():
         assert torch.allclose(value, expected[name], rtol=1e-3, atol=2e-6), name
-    (alone,) = evaluate_checkpoint(shared, device="cpu", warn=pytest.fail).values()
+    (alone,) = evaluate_checkpoint(shared, device="cpu", warn=pytest.fail).results.values()
     summary = json.loads((shared / "summary.json").read_text())
     assert {"protocol": alone.protocol, **alone.score.as_dict()} == summary["validation"]
     checks = json.loads((shared / "verification.json").read_text())["checks"]
     assert ("checkpoint_reload", "pass") in [(check["id"], check["verdict"]) for check in checks]
-    assert [read_log(path).num_steps for path in logs_of_run(shared)] == [STEPS, STEPS]
+    assert [log.num_steps for log in merged(read_all(logs_of_run(shared)))] == [STEPS, STEPS]
 
 
 def test_a_shared_run_goes_on_exactly_and_alone_and_so_does_one_of_copies(data, whole, shared, tmp_path):
@@ -237,3 +262,53 @@ def test_what_is_wrong_on_all_ranks_is_said_once(data, tmp_path):
     complaints = [line for line in done.stderr.splitlines() if "error" in line]
     assert len(complaints) == 1 and str(tmp_path / "nothing") in complaints[0]
     assert "rank 0:" not in complaints[0]
+
+
+def test_ranks_outlive_a_killed_launcher_only_to_save(long_run, data):
+    """Nobody else trains in the folder meanwhile; then the run goes on where they have left off."""
+    process, folder = long_run
+    ranks = ranks_of(process)
+    other = train(data, folder, "--resume", "auto", ranks=1, TRAIN__MAX_STEPS=5000, TRAIN__EPOCHS=5000)
+    (line,) = [line for line in other.stderr.splitlines() if line.startswith("deblurkit: error:")]
+    assert other.returncode == 1 and f"{folder}: process {min(ranks)} on " in line
+    process.kill()
+    process.communicate()
+    until = time.monotonic() + 100
+    while any(is_running(pid) for pid in ranks):
+        assert time.monotonic() < until, "a rank trains on"
+        time.sleep(0.05)
+    (part,) = json.loads((folder / "run.json").read_text())["parts"]
+    assert part["status"] == "interrupted"
+    assert load_checkpoint(checkpoints_in(folder / "checkpoints")[-1])["step"] == part["last_step"]
+    assert not (folder / ".lock").exists()
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_node_with_settings_of_its_own_is_refused_by_all(data, tmp_path):
+    """As by torchrun on two nodes; each rank says the same."""
+    started = [
+        subprocess.Popen(
+            command(data, tmp_path / "run", ranks=1, TRAIN__OPTIM__LR=rate),
+            env=os.environ
+            | {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+            | {"OMP_NUM_THREADS": "1", STORE: str(tmp_path / "store"), "GLOO_SOCKET_IFNAME": "lo"},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for rank, rate in enumerate((0.001, 0.002))
+    ]
+    for process in started:
+        _, said = process.communicate(timeout=180)
+        assert process.returncode == 1
+        assert said == (
+            "deblurkit: error: ranks were started with other settings: TRAIN.OPTIM.LR is 0.001 on rank 0 and"
+            " 0.002 on rank 1; give every node the same options\n"
+        )
+    assert not (tmp_path / "run").exists()

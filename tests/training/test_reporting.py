@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from deblurkit.analysis.readers import logs_of_run, read_log
+from deblurkit.analysis.readers import logs_of_run, read_all
+from deblurkit.analysis.runs import merged
 from deblurkit.training import reporting, run
 from deblurkit.training.observer import Silent
 
@@ -42,11 +43,56 @@ def test_a_checkpoint_that_is_not_what_is_in_memory_is_told(tiny_config, Watcher
     assert found.verdict == "fail" and "model" in found.figure
 
 
+def test_a_checkpoint_that_cannot_be_read_back_is_one_failed_check_of_all(tiny_config, Watcher, monkeypatch):
+    """A disk that loses what was written: the other checks are still made, and the run ends as it should."""
+    original = reporting.Reporting.end
+
+    def damaged(self, saving, **named):
+        saving.path(4).write_bytes(b"lost")
+        original(self, saving, **named)
+
+    monkeypatch.setattr(reporting.Reporting, "end", damaged)
+    watcher, config = Watcher(), tiny_config()
+    run.train(config, observer=watcher)
+    (found,) = [check for check in watcher.checks if check.id == "checkpoint_reload"]
+    assert found.verdict == "fail" and "step_00000004.pt: damaged" in found.figure
+    document = json.loads((config.log.save_dir / "verification.json").read_text())
+    assert len(document["checks"]) == len(watcher.checks) > 10
+    assert (config.log.save_dir / "summary.json").exists()
+
+
+def test_terms_of_some_steps_are_left_out_of_the_course(tiny_config, Watcher, monkeypatch, tmp_path):
+    """A teacher that is asked in every third step: reports see it or not, as they come."""
+    taught = tmp_path / "teacher"
+    run.train(tiny_config(f"LOG.SAVE_DIR={taught}"), observer=Silent())
+    seen = []
+    monkeypatch.setattr(reporting, "verify", lambda evidence: seen.append(evidence) or [])
+    keys = [f"TRAIN.DISTILL.TEACHER={taught}", "TRAIN.DISTILL.EVERY_N_STEPS=3", "TRAIN.DISTILL.WEIGHT=100"]
+    keys += ["LOG.TIMING_CONSOLE_INTERVAL=1", "TRAIN.OPTIM.LR=1e-9", "TRAIN.SCHED.MIN_LR=0.0"]
+    run.train(tiny_config(*keys), observer=Watcher())
+    (evidence,) = seen
+    losses = [loss for _, loss in evidence.losses]
+    assert losses[2] > 2 * max(losses[0], losses[1], losses[3])
+    steady = evidence.steady_losses
+    assert max(steady) < 2 * min(steady) and steady[0] == pytest.approx(losses[0])
+    assert evidence.protocol == "vrt"
+
+
+def test_the_size_of_the_clips_is_noted_at_each_report(tiny_config, Watcher, monkeypatch):
+    """Three steps an epoch: the second one begins with step 4."""
+    seen = []
+    monkeypatch.setattr(reporting, "verify", lambda evidence: seen.append(evidence) or [])
+    keys = ["DATA.TRAIN_CROP_SIZE=16", "DATA.TRAIN_CROP_EPOCHS=1", "DATA.CLIP_LEN=3", "TRAIN.MAX_STEPS=5"]
+    keys += ["DATA.TRAIN_CLIP_LEN=2", "DATA.TRAIN_CLIP_EPOCHS=1", "LOG.TIMING_CONSOLE_INTERVAL=1"]
+    run.train(tiny_config(*keys), observer=Watcher())
+    assert seen[0].clip_sizes == [(2, 16)] * 3 + [(3, 32)] * 2
+
+
 def test_time_beside_the_steps_is_in_the_timing_files_and_the_summary(finished):
     config, _, summary = finished
-    for path in logs_of_run(config.log.save_dir):
+    for log in merged(read_all(logs_of_run(config.log.save_dir))):
         beside = {}
-        for part in read_log(path).beside:
+        for part in log.beside:
             beside.setdefault(part.name, []).append(part)
         assert [part.after_step for part in beside["validation"]] == [2, 4]
         assert sum(part.count for part in beside["sample loading"]) == 4 * config.train.batch_size

@@ -65,7 +65,7 @@ def _places(text: bytes) -> tuple[Ints, Ints] | None:
     if not width or not np.array_equal(closes, np.arange(width, len(marks) + width, width)):
         return None
     ends: Ints = marks.reshape(-1, width)
-    opens = np.concatenate(([_SIZE], ends[:-1, -1] + 2))
+    opens = np.minimum(np.concatenate(([_SIZE], ends[:-1, -1] + 2)), len(text) - 1)
     is_framed = (buffer[opens] == _OPEN).all() and (buffer[opens[1:] - 1] == _LINE_FEED).all()
     if not is_framed or ends[-1, -1] != len(text) - 1:
         return None

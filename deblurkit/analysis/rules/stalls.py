@@ -70,8 +70,9 @@ def _evidence(evidence: Evidence, numbers: Sequence[int], row: str, grown: float
     period = period_of(numbers)
     regular = f" They come every {plural(period, 'step')}." if period is not None else ""
     after = f" They come with {_WORDS[cause]}." if cause else ""
+    means = "" if evidence.weights is None else ", each the mean of the steps of a line"
     return (
-        f"{'Step' if len(numbers) == 1 else 'Steps'} {named}{more}, against a median of {usual} over"
+        f"{'Step' if len(numbers) == 1 else 'Steps'} {named}{more}{means}, against a median of {usual} over"
         f" {plural(evidence.num_steps, 'step')}{growth}.{regular}{after}"
     )
 

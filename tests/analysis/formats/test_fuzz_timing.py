@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deblurkit.analysis.formats import timing_jsonl
 from deblurkit.analysis.formats.timing_blocks import BlockFinder
 from deblurkit.analysis.formats.timing_jsonl import read_json_lines
 from deblurkit.analysis.formats.timing_text import read_text_log
@@ -24,7 +25,7 @@ JSON_HEAD = json.dumps(
     {"schema": "deblurkit-timing/1", "rank": 0, "world_size": 1, "clock": "host", "names": NAMES},
     ensure_ascii=False,
 )
-quick = settings(max_examples=60, deadline=None, derandomize=True)
+quick = settings(max_examples=100, deadline=None, derandomize=True)
 
 
 def seed_step(number, rng):
@@ -78,7 +79,7 @@ def outcome(read, lines):
         log = read(lines, source="x")
     except DeblurkitError as error:
         return str(error)
-    tables = [(list(table), table.to_numpy(dtype=object).tolist()) for table in (log.steps, log.times)]
+    tables = [{name: table[name].tolist() for name in sorted(table)} for table in (log.steps, log.times)]
     return repr((tables, log.damaged_lines, log.notes, log.format, log.num_steps, log.rank, log.beside))
 
 
@@ -104,6 +105,19 @@ def test_many_at_a_time_reads_the_same_as_line_by_line(make, seed, steps, damage
     lines = spoiled_lines(lines, rng, damages=damages)
     with pytest.MonkeyPatch.context() as monkeypatch:
         assert outcome(read_text_log, lines) == read_patiently(monkeypatch, lines)
+
+
+@quick
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 60), damages=st.sampled_from([0, 1, 3, 20]))
+def test_rows_of_json_as_a_table_are_the_same_as_line_by_line(seed, steps, damages):
+    rng = random.Random(seed)
+    rows = [json_row(number, rng) for number in range(1, steps + 1)]
+    rows.insert(rng.randrange(steps), json.dumps({"names": [*NAMES, "neu"], "clock": "device"}))
+    lines = [JSON_HEAD.encode(), *spoiled_lines(rows, rng, damages=damages)]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(timing_jsonl, "number_rows", lambda text, decimals: None)
+        patient = outcome(read_json_lines, lines)
+    assert outcome(read_json_lines, lines) == patient
 
 
 def json_counts_add_up(lines):

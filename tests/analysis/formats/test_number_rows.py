@@ -29,6 +29,9 @@ def test_numbers_are_those_that_a_reader_of_json_finds():
     [
         "",
         "[]",
+        "]]",
+        "[1]]]]",
+        "[1,0.500]],",
         "[1",
         "1]",
         "[1,0.500]\n[2]",

@@ -57,10 +57,32 @@ def test_what_our_writer_writes_is_read_back(tmp_path):
     assert log.times.iloc[1].dropna().to_dict() == {"forward/a": 2.0, "forward": 2.5}
 
 
+@pytest.mark.parametrize("wall", ["100.0000", "100.0"])  # as our writer writes it, and otherwise
+def test_when_a_step_ended_and_whose_log_it_is(wall):
+    rows = [f"[1,1700000000.250,{wall}]".encode(), f"[2,null,{wall}]".encode()]
+    log = read({**HEAD, "rank": 3, "world_size": 4}, *rows)
+    assert log.steps["unix_s"].tolist()[0] == 1_700_000_000.25
+    assert log.steps["unix_s"].isna().tolist() == [False, True]
+    assert (log.rank, log.world_size) == (3, 4)
+
+
+@pytest.mark.parametrize("names", [["a", "a", "b"], ["a", "unaccounted", "b"]])
+def test_equal_names_are_added_up_and_what_is_unaccounted_is_left_out(names):
+    row = b"[%d,1.000,100.0000,1.0000,2.5000,4.0000]"
+    log = read({**HEAD, "names": names}, *(row % step for step in range(5)))
+    assert log.times.iloc[3].to_dict() == (
+        {"a": 3.5, "b": 4.0} if "unaccounted" not in names else {"a": 1.0, "b": 4.0}
+    )
+
+
 @pytest.mark.parametrize(
     "line",
     [
         b"[2,1.0,200.0,1.0,5",
+        b"[2,1.000,1000000000000.0000]",
+        b"[1000000000000000,1.000,9.0000]",
+        b"[2,1.000,null]",
+        b"[null,1.000,9.0000]",
         [2, 1.0],
         [2, 1.0, None, 1.0],
         [2, 1.0, 9.0, 1, 2, 3, 4],

@@ -1,7 +1,9 @@
+import io
 import math
 
 import pytest
 
+from deblurkit.analysis import lines
 from deblurkit.analysis.formats.timing_text import looks_like_text_log, read_text_log
 from deblurkit.errors import DeblurkitError
 from deblurkit.timing.records import StepTiming
@@ -100,6 +102,30 @@ def test_what_our_writer_writes_is_read_back():
     assert log.samples_per_step == 8
     assert rows(log, 0) == rows(log, 1) == milliseconds
     assert log.steps.iloc[0, :3].tolist() == [7, 325.0, True]  # 5 ms unaccounted
+
+
+def test_the_header_says_whose_log_it_is():
+    log = read(header(rank=2, world_size=8, clock="host", samples_per_step=8, started_at=0.0) + SEED_STEP)
+    assert (log.rank, log.world_size) == (2, 8)
+    log = read(HEAD.replace("rank 0 of 1", "rank 0") + "\n" + SEED_STEP)
+    assert (log.rank, log.world_size) == (0, None)
+    assert read(SEED_STEP).rank is None
+
+
+@pytest.mark.parametrize("size", [1, 300, 2000])
+def test_a_step_may_lie_across_the_ends_of_what_is_read_at_once(monkeypatch, size):
+    steps = "".join(SEED_STEP.replace("...\n", "").replace("Step 1", f"Step {step}") for step in range(1, 30))
+    monkeypatch.setattr(lines, "_CHUNK_BYTES", size)
+    log = read_text_log(lines.CleanLines(io.BytesIO(steps.encode())), source="x.log")
+    assert log.steps["step"].tolist() == list(range(1, 30))
+    assert log.times.notna().all().all() and log.damaged_lines == 0 and not log.notes
+
+
+def test_a_damaged_part_hides_what_is_inside_it_and_no_more():
+    inside = "a : 5.00ms\n  - b : 3.0\n    - c : 1.00ms\n  - d : 2.00ms\n    - e : 1.00ms\n"
+    log = read(f"{RULE}\nStep 1\n{RULE}\n{inside}Total : 5.00ms\n")
+    assert set(rows(log)) == {"a", "a/d", "a/d/e"}
+    assert log.damaged_lines == 2
 
 
 def test_unknown_samples_per_step():

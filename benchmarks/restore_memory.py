@@ -50,7 +50,7 @@ def main() -> None:
         folder = Path(name)
         checkpoint = options.checkpoint or random_checkpoint(folder / "step_00000000.pt", options.preset)
         write_input(folder / "frames", folder / "spikes.dat")
-        model, config = load_network(checkpoint, warn=print)
+        model, config, _ = load_network(checkpoint, warn=print)
         for arguments in ([], ["--memory", str(options.memory)], ["--tile", options.tile]):
             measure(folder, checkpoint, arguments, spikes=takes_spikes(model))
         compare(model, config)

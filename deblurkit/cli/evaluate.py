@@ -46,23 +46,26 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a network: PSNR and SSIM of what it restores against the blurry input."""
+    import contextlib
     import json
 
     from deblurkit.files import check_writable, write_image
     from deblurkit.render.bar import progress_bar
     from deblurkit.render.picture import before_and_after
-    from deblurkit.render.scores import scores_as_dict, scores_as_text, spike_effect_as_text
+    from deblurkit.render.scores import evaluation_as_dict, evaluation_as_text
+    from deblurkit.training.distributed import ranks_of_environment
     from deblurkit.training.evaluate import evaluate_checkpoint
 
-    if picture is not None:
+    is_main = ranks_of_environment().is_main
+    if picture is not None and is_main:
         check_writable(picture)
-    with progress_bar("frames") as progress:
-        results = evaluate_checkpoint(
+    with progress_bar("frames") if is_main else contextlib.nullcontext() as progress:
+        evaluation = evaluate_checkpoint(
             checkpoint,
             data=data,
             split=split,
             device=device,
-            warn=warn,
+            warn=warn if is_main else _unsaid,
             ablate_spikes=ablate_spikes,
             protocol=protocol,
             lpips=lpips,
@@ -71,14 +74,17 @@ def evaluate(
             quick=quick,
             progress=progress,
         )
-    if picture is not None:
-        write_image(picture, before_and_after(results["restored"].example))
-    if as_json:
-        typer.echo(json.dumps(scores_as_dict(results), indent=2, ensure_ascii=False))
+    if not is_main:
         return
-    typer.echo(scores_as_text(results), nl=False)
-    if ablate_spikes:
-        others = results["spikes zeroed"], results["spikes shuffled"]
-        typer.echo(spike_effect_as_text(results["restored"], *others), nl=False)
+    if picture is not None:
+        write_image(picture, before_and_after(evaluation.results["restored"].example))
+    if as_json:
+        typer.echo(json.dumps(evaluation_as_dict(evaluation), indent=2, ensure_ascii=False))
+        return
+    typer.echo(evaluation_as_text(evaluation), nl=False)
     if picture is not None:
         typer.echo(f"Picture: {picture}")
+
+
+def _unsaid(text: str) -> None:
+    """Say nothing: the first rank has the same."""

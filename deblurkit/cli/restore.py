@@ -67,6 +67,9 @@ def restore(
     given = None
     if spikes is not None:
         given = restoring.SpikeFile(spikes, _geometry(spike_size), spikes_per_frame)
+    elif spike_size is not None or spikes_per_frame is not None:
+        option = "--spikes-per-frame" if spike_size is None else "--spike-size"
+        raise UsageError(f"{option}: says how a recording is read; name the recording by --spikes FILE")
     with progress_bar("tiles") as progress:
         result = restoring.restore(
             checkpoint,

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deblurkit.config.sections import DataSection, ModelSection, SensorNoiseSection, TrainSection, VrtSection
+from deblurkit.config.sections import (
+    DataSection,
+    LossSection,
+    ModelSection,
+    SensorNoiseSection,
+    TrainSection,
+    VrtSection,
+)
 
 VRT_DEPTH_COUNTS = (8, 11, 13)  # 7 stages, and 1, 4 or 6 groups of the reconstruction stage
 VRT_SMALLEST_CROP = 40  # at 32 px the coarsest level of VRT's flow pyramid has no pixel
@@ -27,9 +34,17 @@ class Contradiction:
     message: str
 
 
-def contradictions(data: DataSection, model: ModelSection, train: TrainSection) -> list[Contradiction]:
+def contradictions(
+    data: DataSection, model: ModelSection, train: TrainSection, loss: LossSection
+) -> list[Contradiction]:
     """Return all that does not go together, in the order of the keys."""
-    return [*_in_data(data), *_in_model(model), *_in_train(train), *_for_vrt(data, model)]
+    return [
+        *_in_data(data),
+        *_in_model(model),
+        *_in_train(train),
+        *_in_loss(loss, train),
+        *_for_vrt(data, model),
+    ]
 
 
 def _in_data(data: DataSection) -> Iterator[Contradiction]:
@@ -39,18 +54,20 @@ def _in_data(data: DataSection) -> Iterator[Contradiction]:
             f"K is the older name of NUM_VOXEL_BINS and has to agree with it, but K is {data.k}"
             f" and NUM_VOXEL_BINS {data.num_voxel_bins}; give NUM_VOXEL_BINS only",
         )
-    largest = max(data.train_crops, default=0)
-    if largest > data.crop_size:
-        yield Contradiction(
-            ("DATA.TRAIN_CROP_SIZE", "DATA.CROP_SIZE"),
-            f"expected at most CROP_SIZE ({data.crop_size}), got {largest};"
-            " training begins with smaller crops, so raise CROP_SIZE or leave TRAIN_CROP_SIZE out",
-        )
-    if len(data.train_crops) > 1 and not data.train_crop_epochs:
-        yield Contradiction(
-            ("DATA.TRAIN_CROP_EPOCHS", "DATA.TRAIN_CROP_SIZE"),
-            f"expected the epochs that each of {len(data.train_crops)} sizes lasts, got 0",
-        )
+    yield from _schedule(
+        data.train_crops,
+        data.crop_size,
+        epochs=data.train_crop_epochs,
+        keys=("TRAIN_CROP_SIZE", "TRAIN_CROP_EPOCHS", "CROP_SIZE"),
+        what="smaller crops",
+    )
+    yield from _schedule(
+        data.train_clips,
+        data.clip_len,
+        epochs=data.train_clip_epochs,
+        keys=("TRAIN_CLIP_LEN", "TRAIN_CLIP_EPOCHS", "CLIP_LEN"),
+        what="shorter clips",
+    )
     if data.use_precomputed_voxels and data.sensor_noise != SensorNoiseSection():
         yield Contradiction(
             ("DATA.SENSOR_NOISE", "DATA.USE_PRECOMPUTED_VOXELS"),
@@ -62,6 +79,24 @@ def _in_data(data: DataSection) -> Iterator[Contradiction]:
             yield Contradiction(
                 (f"DATA.SENSOR_NOISE.{key}",), f"expected the smaller factor first, got {low} and {high}"
             )
+
+
+def _schedule(
+    early: tuple[int, ...], last: int, *, epochs: int, keys: tuple[str, str, str], what: str
+) -> Iterator[Contradiction]:
+    """Yield what is wrong with sizes that grow during training; ``keys`` are of sizes, epochs, last size."""
+    sizes_key, epochs_key, last_key = (f"DATA.{key}" for key in keys)
+    largest = max(early, default=0)
+    if largest > last:
+        yield Contradiction(
+            (sizes_key, last_key),
+            f"expected at most {keys[2]} ({last}), got {largest};"
+            f" training begins with {what}, so raise {keys[2]} or leave {keys[0]} out",
+        )
+    if len(early) > 1 and not epochs:
+        yield Contradiction(
+            (epochs_key, sizes_key), f"expected the epochs that each of {len(early)} sizes lasts, got 0"
+        )
 
 
 def _in_model(model: ModelSection) -> Iterator[Contradiction]:
@@ -101,13 +136,33 @@ def _in_train(train: TrainSection) -> Iterator[Contradiction]:
         )
 
 
+def _in_loss(loss: LossSection, train: TrainSection) -> Iterator[Contradiction]:
+    """Yield that there are steps without any loss; a teacher is a term too."""
+    distill = train.distill
+    terms = [
+        (part.weight, part.every_n_steps) for part in (loss.charbonnier, loss.vgg_perceptual, loss.lpips)
+    ]
+    if distill.teacher is not None:
+        terms.append((distill.weight, distill.every_n_steps))
+    present = [every for weight, every in terms if weight > 0]
+    if 1 in present:
+        return
+    key = "EVERY_N_STEPS" if loss.charbonnier.weight > 0 else "WEIGHT"
+    got = "only in every few steps" if present else "not at all"
+    yield Contradiction(
+        (f"LOSS.CHARBONNIER.{key}", "LOSS.CHARBONNIER.WEIGHT"),
+        f"expected a term of the loss in every step, got terms {got}; set LOSS.CHARBONNIER.WEIGHT above 0,"
+        " or EVERY_N_STEPS of another term with a WEIGHT (LOSS, TRAIN.DISTILL) to 1",
+    )
+
+
 def _for_vrt(data: DataSection, model: ModelSection) -> Iterator[Contradiction]:
     if model.arch != "vrt":
         return
-    if data.clip_len < 2:
+    if data.train_clip < 2:
         yield Contradiction(
-            ("DATA.CLIP_LEN", "MODEL.ARCH"),
-            f"expected at least 2 frames for MODEL.ARCH vrt, which aligns neighbours, got {data.clip_len}",
+            ("DATA.CLIP_LEN" if data.train_clip_len is None else "DATA.TRAIN_CLIP_LEN", "MODEL.ARCH"),
+            f"expected at least 2 frames for MODEL.ARCH vrt, which aligns neighbours, got {data.train_clip}",
         )
     window = model.window_size if isinstance(model.window_size, int) else max(model.window_size[1:])
     key = "DATA.CROP_SIZE" if data.train_crop_size is None else "DATA.TRAIN_CROP_SIZE"

@@ -77,7 +77,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _without_contradictions(self) -> Config:
-        found = contradictions(self.data, self.model, self.train)
+        found = contradictions(self.data, self.model, self.train, self.loss)
         if found:
             told = "\n".join(f"{item.keys[0]}: {item.message}" for item in found)
             raise PydanticCustomError(CONTRADICTION, "{told}", {"told": told, "found": found})

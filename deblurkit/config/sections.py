@@ -89,6 +89,13 @@ class DataSection(Section):
         0, description="Epochs that each of TRAIN_CROP_SIZE lasts, before CROP_SIZE; 0: to the end."
     )
     clip_len: Count = Field(5, description="Frames of a clip.")
+    train_clip_len: Count | Annotated[tuple[Count, ...], Field(min_length=1)] | None = Field(
+        None,
+        description="Frames of a training clip where fewer than CLIP_LEN; several for progressive training.",
+    )
+    train_clip_epochs: CountOrZero = Field(
+        0, description="Epochs that each of TRAIN_CLIP_LEN lasts, before CLIP_LEN; 0: to the end."
+    )
     num_voxel_bins: Count = Field(32, description="Time bins into which the spikes of a frame are counted.")
     k: Count | None = Field(
         None, description="Older name of NUM_VOXEL_BINS; where both are given they agree."
@@ -115,21 +122,32 @@ class DataSection(Section):
     @property
     def train_crops(self) -> tuple[int, ...]:
         """Sides of the training crops [px] before CROP_SIZE takes over: TRAIN_CROP_SIZE as a list."""
-        sizes = self.train_crop_size or ()
-        return (sizes,) if isinstance(sizes, int) else sizes
+        return _as_list(self.train_crop_size)
+
+    @property
+    def train_clips(self) -> tuple[int, ...]:
+        """Frames of the training clips before CLIP_LEN takes over: TRAIN_CLIP_LEN as a list."""
+        return _as_list(self.train_clip_len)
 
     @property
     def crops_by_epoch(self) -> tuple[tuple[int, int], ...]:
         """The training crops [px], each with the epoch from which it holds."""
-        early, epochs = self.train_crops, self.train_crop_epochs
-        if early and not epochs:
-            return ((0, early[0]),)
-        return tuple((epochs * number, size) for number, size in enumerate((*early, self.crop_size)))
+        return _by_epoch(self.train_crops, self.crop_size, epochs=self.train_crop_epochs)
+
+    @property
+    def clips_by_epoch(self) -> tuple[tuple[int, int], ...]:
+        """The frames of a training clip, each with the epoch from which it holds."""
+        return _by_epoch(self.train_clips, self.clip_len, epochs=self.train_clip_epochs)
 
     @property
     def train_crop(self) -> int:
         """Side of the smallest training crop [px]."""
         return min(size for _, size in self.crops_by_epoch)
+
+    @property
+    def train_clip(self) -> int:
+        """Frames of the shortest training clip."""
+        return min(length for _, length in self.clips_by_epoch)
 
     @model_validator(mode="before")
     @classmethod
@@ -137,6 +155,17 @@ class DataSection(Section):
         if isinstance(values, dict) and values.get("K") is not None and "NUM_VOXEL_BINS" not in values:
             return {**values, "NUM_VOXEL_BINS": values["K"]}
         return values
+
+
+def _as_list(sizes: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    return (sizes,) if isinstance(sizes, int) else sizes or ()
+
+
+def _by_epoch(early: tuple[int, ...], last: int, *, epochs: int) -> tuple[tuple[int, int], ...]:
+    """Return (first epoch, size) of each of ``early``, which last ``epochs`` each, and of ``last``."""
+    if early and not epochs:
+        return ((0, early[0]),)
+    return tuple((epochs * number, size) for number, size in enumerate((*early, last)))
 
 
 StageFlags = Flag | Annotated[tuple[Flag, ...], Field(min_length=8, max_length=8)]
@@ -288,6 +317,9 @@ class SchedSection(Section):
     min_lr: NotNegative = Field(1e-7, description="Rate at the end of a cosine.")
 
 
+_EVERY_N_STEPS = "Steps from one that has this term to the next; its weight is not raised for that."
+
+
 class DistillSection(Section):
     """TRAIN.DISTILL: learning from what a trained network makes of the same clips."""
 
@@ -295,6 +327,7 @@ class DistillSection(Section):
         None, description="Checkpoint, or a run's folder, of the network to learn from; null: none."
     )
     weight: NotNegative = Field(1.0, description="Weight of the distance to the teacher in the loss.")
+    every_n_steps: Count = Field(1, description=_EVERY_N_STEPS)
 
 
 class TrainSection(Section):
@@ -343,9 +376,6 @@ class TrainSection(Section):
     optim: OptimSection = Field(default_factory=OptimSection, description="Optimiser.")
     sched: SchedSection = Field(default_factory=SchedSection, description="Learning-rate schedule.")
     distill: DistillSection = Field(default_factory=DistillSection, description="Knowledge distillation.")
-
-
-_EVERY_N_STEPS = "Steps from one that has this term to the next; its weight is not raised for that."
 
 
 class CharbonnierSection(Section):
@@ -413,7 +443,11 @@ class LogSection(Section):
     keep_checkpoints: Count = Field(
         2, description="Newest checkpoints kept; one may be damaged, two are not."
     )
-    metrics_every_epochs: CountOrZero = Field(0, description="Epochs between costly metrics; 0: never.")
+    metrics_every_epochs: CountOrZero = Field(
+        0,
+        description="Epochs between validations that measure LPIPS too (LOSS.LPIPS.NET, WEIGHTS), as the last"
+        " one then does; 0: never.",
+    )
     pictures_every_epochs: CountOrZero = Field(0, description="Epochs between pictures; 0: never.")
     enable_timing_log: Flag = Field(True, description="Measure phases and modules; main switch.")
     timing_console: Flag = Field(True, description="Show the timing in place on the terminal.")

@@ -63,9 +63,11 @@ class _Clips(Dataset[Clip | RawClip]):
 
 
 class TrainingClips(_Clips):
-    """Every run of ``clip_length`` frames of the sequences, cropped and flipped at random.
+    """Every run of so many frames of the sequences, cropped and flipped at random.
 
     A sample is a pure function of (seed, epoch, index): the same in any worker, in any order, after a resume.
+    Where clips are longer in some epochs than in others, there are as many of them in every epoch: the runs
+    are of the longest, and a shorter clip lies somewhere in its run.
 
     Args:
         sequences: the sequences of the training split.
@@ -74,6 +76,7 @@ class TrainingClips(_Clips):
         num_voxel_bins: K, bins that each frame's spikes are gathered in.
         seed: of the run.
         later_crops: (epoch, side) from which the crop has another side, in rising order.
+        later_lengths: (epoch, frames) from which a sample has another length, likewise.
         noise: changes the spikes at random, where given; not together with ``counted``.
         voxels_on_worker: give clips that are ready for a step; off, as they were read.
         counted: reads voxels that were made before, where given.
@@ -91,6 +94,7 @@ class TrainingClips(_Clips):
         num_voxel_bins: int,
         seed: int,
         later_crops: SequenceOf[tuple[int, int]] = (),
+        later_lengths: SequenceOf[tuple[int, int]] = (),
         noise: SensorNoise | None = None,
         voxels_on_worker: bool = True,
         counted: CountedReader | None = None,
@@ -100,14 +104,15 @@ class TrainingClips(_Clips):
         )
         if noise is not None and counted is not None:
             raise ValueError("noise changes bits, and voxels that were made before have none")
-        self.clip_length = clip_length
         self.seed = seed
         self.noise = noise
         self._crops = ((0, crop_size), *later_crops)
+        self._lengths = ((0, clip_length), *later_lengths)
+        self._longest = max(length for _, length in self._lengths)
         for sequence in self.sequences:
             for _, size in self._crops:
                 _check_crop(sequence, size)
-        self._places = _clip_places(self.sequences, clip_length)
+        self._places = _clip_places(self.sequences, self._longest)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -123,18 +128,29 @@ class TrainingClips(_Clips):
         sequence = self.sequences[which]
         window = _random_window(sequence, self.crop_at(epoch), rng)
         turns = [int(wanted) for wanted in rng.random(4) < 0.5]
-        frames = range(start, start + self.clip_length)
+        length = self.length_at(epoch)
+        first = start + (int(rng.integers(self._longest - length + 1)) if length < self._longest else 0)
+        frames = range(first, first + length)
         read = self._recorded if self.noise is None else NoisyReader(self.noise, rng).read
         return _read_clip(sequence, frames, window, turns=turns, read=read)
 
     def crop_at(self, epoch: int) -> int:
         """Return the side of the crops of an epoch, in frame pixels."""
-        return [size for first, size in self._crops if first <= epoch][-1]
+        return _at(self._crops, epoch)
+
+    def length_at(self, epoch: int) -> int:
+        """Return the frames of the samples of an epoch."""
+        return _at(self._lengths, epoch)
 
     @property
     def sequence_of(self) -> NDArray[np.int32]:
         """The number of the sequence that each clip is of, (clips,)."""
         return self._places[:, 0]
+
+
+def _at(schedule: SequenceOf[tuple[int, int]], epoch: int) -> int:
+    """Return what holds in an epoch, of (first epoch, value) in rising order."""
+    return [value for first, value in schedule if first <= epoch][-1]
 
 
 class EvaluationPart(NamedTuple):

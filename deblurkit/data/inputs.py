@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,12 @@ class Exposures:
             "width": columns.stop - columns.start,
         }
         exposures = (self.stream.read(start, start + self.length, **crop) for start in self.starts[frames])
-        return torch.stack([voxels_of(torch.from_numpy(bits), num_bins) for bits in exposures])
+        return torch.stack([voxels_of(_as_tensor(bits), num_bins) for bits in exposures])
+
+
+def _as_tensor(bits: Frame) -> Tensor:
+    """Return an array as a tensor; a copy of one that is mapped read-only, which PyTorch would warn of."""
+    return torch.from_numpy(bits if bits.flags.writeable else bits.copy())
 
 
 class Input(Protocol):
@@ -77,21 +83,22 @@ class Input(Protocol):
 
 
 class PictureFolder:
-    """The PNG and JPEG files of a folder, ``9`` before ``10``."""
+    """The PNG and JPEG files of a folder, ``9`` before ``10``; hidden ones are no frames."""
 
     spikes: Exposures | None = None
     frame_rate: float | None = None
 
     def __init__(self, folder: Path) -> None:
-        found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.is_file()]
-        self._paths = sorted(found, key=lambda path: counting_order(path.name))
+        self._paths = sorted(
+            filter(_is_picture, folder.iterdir()), key=lambda path: counting_order(path.name)
+        )
         if not self._paths:
             raise DataError(
                 f"{folder}: expected PNG or JPEG frames, or a sequence of a prepared dataset (ROOT/test/X);"
                 f" found {described(folder)}"
             )
         self.names = [path.stem for path in self._paths]
-        twice = [name for name in self.names if self.names.count(name) > 1]
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
             raise DataError(f"{folder}: two pictures are called {twice[0]}; expected one for each frame")
         self.shape = image_shape(self._paths[0])
@@ -106,6 +113,10 @@ class PictureFolder:
             got, expected = ("x".join(map(str, shape)) for shape in (picture.shape[:2], self.shape))
             raise DataError(f"{path}: {got} pixels, expected {expected} as the first frame has")
         return picture
+
+
+def _is_picture(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in PICTURES and path.is_file()
 
 
 class Video:
@@ -143,12 +154,16 @@ class Video:
 
 
 class DatasetSequence:
-    """A sequence of a prepared dataset: its blurry frames and their spikes."""
+    """A sequence of a prepared dataset: its blurry frames and their spikes.
 
-    frame_rate: float | None = None
+    Args:
+        sequence: to be restored.
+        frame_rate: blurry frames a second, where the dataset says so.
+    """
 
-    def __init__(self, sequence: UnifiedSequence) -> None:
+    def __init__(self, sequence: UnifiedSequence, *, frame_rate: float | None = None) -> None:
         self._sequence = sequence
+        self.frame_rate = frame_rate
         self.names = [str(stem) for stem in sequence.stems]
         self.shape = sequence.frame_shape
         stream = open_spikes(sequence.folder / "spikes.dat", SpikeGeometry(*sequence.spike_shape))
@@ -170,11 +185,10 @@ def open_input(path: Path) -> Input:
         raise DataError(f"{path}: expected a folder of frames, a video or a sequence, found none")
     if path.is_file():
         return Video(path)
-    sequence = _sequence_in(path)
-    return PictureFolder(path) if sequence is None else DatasetSequence(sequence)
+    return _sequence_in(path) or PictureFolder(path)
 
 
-def _sequence_in(folder: Path) -> UnifiedSequence | None:
+def _sequence_in(folder: Path) -> DatasetSequence | None:
     """Return the sequence of a prepared dataset that lies in ``folder``, ROOT/{train,test}/NAME."""
     folder = folder.resolve()
     root = folder.parent.parent
@@ -182,7 +196,8 @@ def _sequence_in(folder: Path) -> UnifiedSequence | None:
         return None
     dataset = open_dataset(root)
     sequences = [*dataset.sequences("train"), *dataset.sequences("test")]
-    return next((sequence for sequence in sequences if sequence.folder.resolve() == folder), None)
+    found = next((sequence for sequence in sequences if sequence.folder.resolve() == folder), None)
+    return None if found is None else DatasetSequence(found, frame_rate=dataset.manifest.frame_rate)
 
 
 def exposures_of_recording(

@@ -76,13 +76,13 @@ def distillation_terms(
         return []
     try:
         with torch.random.fork_rng(devices=[]):  # a new network draws its weights on the CPU
-            teacher, config = load_network(section.teacher, warn=warn)
+            teacher, config, _ = load_network(section.teacher, warn=warn)
     except CheckpointError as error:
         raise CheckpointError(f"TRAIN.DISTILL.TEACHER: {error}") from error
     _check_spikes(teacher, student, path=section.teacher)
     _check_size(data, smallest_clip(config.model), path=section.teacher)
     loss = Distillation(teacher.to(precision.device), delta=delta, autocast=precision.autocast)
-    return [Term("distillation", section.weight, loss)]
+    return [Term("distillation", section.weight, loss, section.every_n_steps)]
 
 
 def _check_spikes(teacher: nn.Module, student: nn.Module, *, path: Path) -> None:
@@ -101,10 +101,10 @@ def _check_spikes(teacher: nn.Module, student: nn.Module, *, path: Path) -> None
 def _check_size(data: DataSection, least: tuple[int, int, int], *, path: Path) -> None:
     """Raise a CheckpointError if the run's clips are smaller than the teacher can restore."""
     side = max(least[1:])
-    if data.clip_len >= least[0] and data.train_crop >= side:
+    if data.train_clip >= least[0] and data.train_crop >= side:
         return
     raise CheckpointError(
         f"TRAIN.DISTILL.TEACHER: {path}: this teacher needs clips of {plural(least[0], 'frame')} and"
-        f" {side} px at least, got {plural(data.clip_len, 'frame')} (DATA.CLIP_LEN) and {data.train_crop} px"
-        " (DATA.CROP_SIZE, DATA.TRAIN_CROP_SIZE)"
+        f" {side} px at least, got {plural(data.train_clip, 'frame')} (DATA.CLIP_LEN, DATA.TRAIN_CLIP_LEN)"
+        f" and {data.train_crop} px (DATA.CROP_SIZE, DATA.TRAIN_CROP_SIZE)"
     )

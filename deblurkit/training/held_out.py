@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -21,13 +21,13 @@ from deblurkit.models.registry import smallest_clip
 from deblurkit.training import metrics
 from deblurkit.training.distributed import ALONE, Ranks
 from deblurkit.training.precision import Precision
-from deblurkit.training.tiling import Tile, spans
+from deblurkit.training.shares import share_of
+from deblurkit.training.tiling import Tile, plan_tiles, spans
 from deblurkit.training.validate import (
     FrameCount,
-    Perceptual,
+    Lpips,
     SpikeInput,
     Validation,
-    share_of,
     validate,
 )
 
@@ -57,7 +57,7 @@ class HeldOut:
         progress: FrameCount | None = None,
         ranks: Ranks = ALONE,
         quick: bool = False,
-        lpips: Perceptual | None = None,
+        lpips: Lpips | None = None,
     ) -> Validation:
         """Return the scores of ``model`` on the split, the same on every rank.
 
@@ -78,7 +78,7 @@ class HeldOut:
             prefetch_factor=self.prefetch_factor,
             pin_memory=precision.device.type == "cuda",
         )
-        return validate(
+        result = validate(
             model,
             self.clips,
             loader,
@@ -93,6 +93,14 @@ class HeldOut:
             ranks=ranks,
             owned=share.owned,
         )
+        if self.test.tile is None:
+            return result
+        return replace(result, tile=self.test.tile, tile_overlap=self.test.tile_overlap)
+
+    @property
+    def can_shuffle(self) -> bool:
+        """Whether a clip has frames whose spikes another one of it can get."""
+        return any(part.stop - part.start > 1 for part in self.clips.parts)
 
     def _batches(self, *, quick: bool) -> list[list[int]]:
         """Return the parts to restore in batches, of all sequences or of a few."""
@@ -193,6 +201,8 @@ def evaluation_clips(
     tile = config.test.tile
     if tile is not None:
         check_tile(tile, config.test.tile_overlap, least)
+        shapes = dataset.manifest.frame_shape, dataset.manifest.spike_shape
+        _check_plan(config, frame_shape=shapes[0], spike_shape=shapes[1])
     how: dict[str, Any] = {
         "num_voxel_bins": config.data.num_voxel_bins,
         "voxels_on_worker": on_worker,
@@ -215,6 +225,14 @@ def check_tile(tile: SequenceOf[int], overlap: SequenceOf[int], least: tuple[int
         raise DataError(
             f"TEST.TILE_OVERLAP: expected at most half of tiles of {_by(sides)} px, got {_by(shared)}"
         )
+
+
+def _check_plan(config: Config, *, frame_shape: tuple[int, int], spike_shape: tuple[int, int]) -> None:
+    """Raise a DeblurkitError now if frames of this size cannot be cut into TEST.TILE."""
+    tile = tile_of(config.test)
+    assert tile is not None
+    seen = spike_shape if config.model.use_spike else None
+    plan_tiles(1, frame_shape, tile=tile, overlap=overlap_of(config.test), spike_shape=seen)
 
 
 def _by(sizes: SequenceOf[int]) -> str:

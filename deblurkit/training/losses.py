@@ -1,4 +1,7 @@
-"""What a run minimises: a weighted sum of losses on clips in [0, 1], worked out in float32."""
+"""What a run minimises: a weighted sum of losses on clips in [0, 1], worked out in float32.
+
+The convolutions of perceptual losses are PyTorch's own: on a GPU they take TF32 unless that is turned off.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deblurkit.errors import ConfigError
+from deblurkit.models.fingerprint import fingerprint
 from deblurkit.training.perceptual import load_lpips, load_vgg
 
 if TYPE_CHECKING:
@@ -52,6 +56,14 @@ class Objective(Protocol):
         """Return what the summands of the loss were last, by name; empty where it has no parts to tell."""
         ...
 
+    def rare_terms(self) -> frozenset[str]:
+        """Return the names of the summands that are not in every step."""
+        ...
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return what tells the weights of each summand's network from others, by name of the summand."""
+        ...
+
     def kept_tensors(self) -> list[Tensor]:
         """Return the tensors that stay on the device from step to step."""
         ...
@@ -69,6 +81,14 @@ class EveryStep:
 
     def terms(self) -> dict[str, Tensor]:
         """Return nothing: the loss is one."""
+        return {}
+
+    def rare_terms(self) -> frozenset[str]:
+        """Return nothing: every step has it."""
+        return frozenset()
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return nothing: the loss has no name."""
         return {}
 
     def kept_tensors(self) -> list[Tensor]:
@@ -134,6 +154,14 @@ class WeightedSum:
         of a step that has all terms add up to its loss.
         """
         return {name: torch.stack(values).mean() for name, values in self._values.items() if values}
+
+    def rare_terms(self) -> frozenset[str]:
+        """Return the names of the terms with ``every_n_steps`` above 1."""
+        return frozenset(term.name for term in self._terms if term.every_n_steps > 1)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return the fingerprints of the networks in the terms, by name of the term."""
+        return {term.name: fingerprint(term.loss) for term in self._terms if isinstance(term.loss, nn.Module)}
 
     def kept_tensors(self) -> list[Tensor]:
         """Return the weights of the networks in the terms."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -56,7 +56,7 @@ class Backbone(nn.Module):
     """The first layers of a classifier, frozen; gives what some of them put out.
 
     Args:
-        layers: run one after the other, in float32.
+        layers: run one after the other, in float32; on a GPU in TF32 where PyTorch's convolutions do.
         taps: indices of the layers whose output is wanted, each once.
         mean: of an image's channels, in the range that the images come in.
         std: as mean.
@@ -94,7 +94,7 @@ class Backbone(nn.Module):
             raise DeblurkitError(
                 f"perceptual distance: expected images of at least {self.least_side} x {self.least_side} px"
                 f" for this network, got {' x '.join(map(str, images.shape[-2:]))};"
-                " train on larger crops (DATA.CROP_SIZE, DATA.TRAIN_CROP_SIZE), or take another network"
+                " take larger images, or another network"
             )
         x = (images.float() - self.mean) / self.std
         found = {}
@@ -161,7 +161,7 @@ def load_vgg(
     weights: Path | None,
     device: torch.device,
     *,
-    key: str = "LOSS.VGG_PERCEPTUAL.WEIGHTS",
+    option: str = "--set LOSS.VGG_PERCEPTUAL.WEIGHTS=PATH",
 ) -> VggDistance:
     """Return the distance of VGG-19 features at ``layers``, named ``relu3_3`` for the third of block 3.
 
@@ -169,20 +169,24 @@ def load_vgg(
         layers: at least one.
         weights: a file of torchvision's VGG-19; None for the one in torch's cache.
         device: where it is computed.
-        key: of the configuration that takes ``weights``; named in errors.
+        option: of the command line by which a user gives ``weights``; named in errors.
 
     Raises:
         CheckpointError: if the file is missing or holds other weights. Nothing is ever downloaded.
     """
     return VggDistance(
         _load_backbone(
-            VGG19, layers, mean=IMAGENET_MEAN, std=IMAGENET_STD, weights=weights, device=device, key=key
+            VGG19, layers, mean=IMAGENET_MEAN, std=IMAGENET_STD, weights=weights, device=device, option=option
         )
     )
 
 
 def load_lpips(
-    net: LpipsNet, weights: Path | None, device: torch.device, *, key: str = "LOSS.LPIPS.WEIGHTS"
+    net: LpipsNet,
+    weights: Path | None,
+    device: torch.device,
+    *,
+    option: str = "--set LOSS.LPIPS.WEIGHTS=PATH",
 ) -> LpipsDistance:
     """Return LPIPS on AlexNet (``alex``) or VGG-16 (``vgg``).
 
@@ -190,7 +194,7 @@ def load_lpips(
         net: which one.
         weights: a file of torchvision's AlexNet or VGG-16; None for the one in torch's cache.
         device: where it is computed.
-        key: of the configuration that takes ``weights``; named in errors.
+        option: of the command line by which a user gives ``weights``; named in errors.
 
     Raises:
         CheckpointError: if the file is missing or holds other weights. Nothing is ever downloaded.
@@ -205,7 +209,7 @@ def load_lpips(
         std=[scale / 2 for scale in (0.458, 0.448, 0.450)],
         weights=weights,
         device=device,
-        key=key,
+        option=option,
     )
     return LpipsDistance(backbone, heads)
 
@@ -227,7 +231,7 @@ def _load_backbone(
     std: Sequence[float],
     weights: Path | None,
     device: torch.device,
-    key: str,
+    option: str,
 ) -> Backbone:
     """Return the layers of a classifier up to the deepest of ``names``, with the weights of a file."""
     from torchvision.models import get_model  # 1 s, which runs without such a loss need not wait
@@ -242,7 +246,8 @@ def _load_backbone(
         )
     taps = [indices[name] for name in dict.fromkeys(names)]
     layers = features[: max(taps) + 1]
-    _fill(layers, _weights_file(classifier, weights, key=key), classifier, device=device)
+    path = _weights_file(classifier, weights, option=option)
+    _fill(layers, path, classifier, known=features.state_dict().keys(), device=device)
     return Backbone(layers, taps=taps, mean=mean, std=std, least_side=classifier.least_side)
 
 
@@ -258,7 +263,7 @@ def relu_indices(features: nn.Sequential) -> dict[str, int]:
     return found
 
 
-def _weights_file(classifier: Classifier, given: Path | None, *, key: str) -> Path:
+def _weights_file(classifier: Classifier, given: Path | None, *, option: str) -> Path:
     """Return the file to read: the given one, or that of torch's cache.
 
     Raises:
@@ -268,17 +273,37 @@ def _weights_file(classifier: Classifier, given: Path | None, *, key: str) -> Pa
     path = kept if given is None else given
     if path.is_file():
         return path
+    key = option.removeprefix("--set ").partition("=PATH")[0].removesuffix(" PATH")
     raise CheckpointError(
         f"{key}: no file {path}; expected torchvision's {classifier.weights}, and a run downloads nothing:"
         ' where there is a network run `python -c "from torchvision.models import get_weight;'
         f" get_weight('{classifier.weights}').get_state_dict()\"`, then put its {classifier.file_name} into"
-        f" {kept.parent}, or name it by --set {key}=PATH"
+        f" {kept.parent}, or name it by {option}"
     )
 
 
-def _fill(layers: nn.Sequential, path: Path, classifier: Classifier, *, device: torch.device) -> None:
-    """Give layers on the device meta a classifier's weights; the file may lack those of later layers."""
+def _fill(
+    layers: nn.Sequential,
+    path: Path,
+    classifier: Classifier,
+    *,
+    known: Collection[str],
+    device: torch.device,
+) -> None:
+    """Give layers on the device meta a classifier's weights.
+
+    The file may lack those of later layers. Where it has some that the classifier has not (``known``), it is
+    of another one: the first layers of VGG-16 have the names and sizes of VGG-19's.
+    """
     saved, own = read_weights(path), layers.state_dict()
+    foreign = [
+        name for name in saved if name.startswith("features.") and name[len("features.") :] not in known
+    ]
+    if foreign:
+        raise CheckpointError(
+            f"{path}: expected torchvision's {classifier.weights}, which has no {foreign[0]}; fetch"
+            f" {classifier.file_name}"
+        )
     for name, tensor in own.items():
         held = saved.get(f"features.{name}")
         if held is None or held.shape != tensor.shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -16,17 +17,20 @@ from deblurkit.files import replaced_file, write_text
 
 RECORD = "restore.json"  # what a folder of frames is of; the same command goes on where it stopped
 VIDEO = "restored.mp4"
+_UNFINISHED = re.compile(r"\.(restore\.json|restored\.mp4|.+\.png)\.\w{8}\.partial")  # `files.replaced_file`
 
 
 def record_of(output: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     """Return what a folder says it is of, None where it is free.
+
+    What a kill has left of files that were being written does not count.
 
     Raises:
         DeblurkitError: if it holds anything but a part of the same work.
     """
     if output.exists() and not output.is_dir():
         raise DeblurkitError(f"--output {output}: is a file, a folder expected")
-    if not output.exists() or not any(output.iterdir()):
+    if not output.exists() or not [path for path in output.iterdir() if not _is_unfinished(path)]:
         return None
     try:
         record: dict[str, Any] = json.loads((output / RECORD).read_text(encoding="utf-8"))
@@ -45,12 +49,19 @@ def record_of(output: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     return record
 
 
+def _is_unfinished(path: Path) -> bool:
+    return _UNFINISHED.fullmatch(path.name) is not None
+
+
 def _as_stored(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
 def begin(output: Path, record: dict[str, Any]) -> None:
-    """Write down what the frames of a folder are of, unless that is there."""
+    """Write down what the frames of a folder are of, unless that is there; remove what a kill has left."""
+    for path in output.glob(".*.partial"):
+        if _is_unfinished(path):
+            path.unlink(missing_ok=True)
     if not (output / RECORD).is_file():
         write_text(output / RECORD, json.dumps(record, indent=2) + "\n")
 

@@ -25,10 +25,14 @@ class RunEvidence:
         steps: optimiser steps that this part of the run has taken.
         epochs: passes over the data that it has made.
         losses: (step, loss) at each report.
+        steady_losses: likewise, without the terms that are not in every step; empty where all are.
+        clip_sizes: frames and side [px] of the training clips at each report; empty where they stay the same.
         validations: (step, score) of each validation.
+        protocol: that they were scored by.
         skipped_steps: by the non-finite guard; None where it is off.
         weights_are_finite: at the end.
         reload_differences: what of the last checkpoint is not as it is in memory; empty where all is.
+        reload_error: why the last checkpoint could not be read back, where it could not.
         samples_per_second: since the report before, at each report.
         data_ms: a step's wait for data, at each report.
         step_ms: a step's length, at each report.
@@ -43,10 +47,14 @@ class RunEvidence:
     steps: int = 0
     epochs: float = 0.0
     losses: list[tuple[int, float]] = field(default_factory=list)
+    steady_losses: list[float] = field(default_factory=list)
+    clip_sizes: list[tuple[int, int]] = field(default_factory=list)
+    protocol: str = "vrt"
     validations: list[tuple[int, Score]] = field(default_factory=list)
     skipped_steps: int | None = None
     weights_are_finite: bool | None = None
     reload_differences: list[str] | None = None
+    reload_error: str | None = None
     samples_per_second: list[float] = field(default_factory=list)
     data_ms: list[float] = field(default_factory=list)
     step_ms: list[float] = field(default_factory=list)
@@ -70,10 +78,14 @@ class Unknown(str):
 
 
 def loss_trend(evidence: RunEvidence) -> Measured | Unknown:
-    """Return how far the loss has come from the first quarter of the reports to the last [%]."""
-    losses = [loss for _, loss in evidence.losses if math.isfinite(loss)]
+    """Return how far the loss has come from the first quarter of the reports to the last [%].
+
+    Of terms that every step has, and of clips of one size: else another sum would look like a rise or fall.
+    """
+    course = evidence.steady_losses or [loss for _, loss in evidence.losses]
+    losses = [loss for loss in _of_last_size(evidence, course) if math.isfinite(loss)]
     if len(losses) < _FEWEST:
-        return Unknown(f"{plural(len(losses), 'loss')} reported, {_FEWEST} needed")
+        return Unknown(f"{plural(len(losses), 'loss')} reported{_since(evidence)}, {_FEWEST} needed")
     first, *_, last = _quarters(losses)
     change = 100 * (last / first - 1) if first else 0.0
     return Measured(change, f"{first:.5f} -> {last:.5f} ({change:+.1f} %)")
@@ -84,9 +96,8 @@ def psnr(evidence: RunEvidence) -> Measured | Unknown:
     if not evidence.validations:
         return Unknown("no validation")
     _, score = evidence.validations[-1]
-    return Measured(
-        score.gain_db, f"{score.psnr_db:.2f} dB, {score.gain_db:+.2f} dB against the blurry input"
-    )
+    figure = f"{score.psnr_db:.2f} dB, {score.gain_db:+.2f} dB against the blurry input"
+    return Measured(score.gain_db, f"{figure} ({evidence.protocol})")
 
 
 def ssim(evidence: RunEvidence) -> Measured | Unknown:
@@ -95,7 +106,7 @@ def ssim(evidence: RunEvidence) -> Measured | Unknown:
         return Unknown("no validation")
     _, score = evidence.validations[-1]
     gain = score.ssim - score.ssim_blurry
-    return Measured(gain, f"{score.ssim:.4f}, {gain:+.4f} against the blurry input")
+    return Measured(gain, f"{score.ssim:.4f}, {gain:+.4f} against the blurry input ({evidence.protocol})")
 
 
 def finite(evidence: RunEvidence) -> Measured | Unknown:
@@ -113,6 +124,8 @@ def finite(evidence: RunEvidence) -> Measured | Unknown:
 def reload(evidence: RunEvidence) -> Measured | Unknown:
     """Return how many values of the last checkpoint are other than in memory."""
     differing = evidence.reload_differences
+    if evidence.reload_error is not None:
+        return Measured(math.inf, f"cannot be read back: {evidence.reload_error}")
     if differing is None:
         return Unknown("no checkpoint was read back")
     if not differing:
@@ -132,10 +145,11 @@ def throughput(evidence: RunEvidence) -> Measured | Unknown:
 
 
 def slowdown(evidence: RunEvidence) -> Measured | Unknown:
-    """Return how the rate of the last quarter compares with that of the first [%]."""
-    rates = evidence.samples_per_second[1:]  # the first steps warm up
+    """Return how the rate of the last quarter compares with that of the first [%], of clips of one size."""
+    rates = _of_last_size(evidence, evidence.samples_per_second)[1:]  # the first steps warm up
     if len(rates) < _FEWEST:
-        return Unknown(f"{plural(len(rates), 'report')} after the first, {_FEWEST} needed")
+        which = f"{plural(len(rates), 'report')} after the first{_since(evidence)}"
+        return Unknown(f"{which}, {_FEWEST} needed")
     first, *_, last = _quarters(rates)
     change = 100 * (last / first - 1) if first else 0.0
     return Measured(change, f"{first:.2f} -> {last:.2f} samples/s ({change:+.1f} %)")
@@ -183,9 +197,9 @@ def gpu_memory(evidence: RunEvidence) -> Measured | Unknown:
 
 def memory_growth(evidence: RunEvidence) -> Measured | Unknown:
     """Return how the memory has grown from the second quarter of the run to the last [%]."""
-    sizes = [float(sign.rss_bytes) for sign in evidence.vitals]
+    sizes = _of_last_size(evidence, [float(sign.rss_bytes) for sign in evidence.vitals])
     if len(sizes) < _FEWEST:
-        return Unknown(f"{plural(len(sizes), 'look')} at the memory, {_FEWEST} needed")
+        return Unknown(f"{plural(len(sizes), 'look')} at the memory{_since(evidence)}, {_FEWEST} needed")
     _, early, _, late = _quarters(sizes)  # the first quarter fills caches and queues
     growth = 100 * (late / early - 1) if late - early > _GROWTH_FLOOR else 0.0
     return Measured(
@@ -230,6 +244,21 @@ def disk_wait(evidence: RunEvidence) -> Measured | Unknown:
     return Measured(
         found.value, f"{found.figure}, {format_bytes(last.written_bytes / last.seconds)}/s written"
     )
+
+
+def _of_last_size(evidence: RunEvidence, values: Sequence[float]) -> list[float]:
+    """Return the values of the reports since which the clips have the size that they had last."""
+    return list(values[_last_change(evidence.clip_sizes) :])
+
+
+def _since(evidence: RunEvidence) -> str:
+    changed = _last_change(evidence.clip_sizes)
+    return f" since the clips grew at step {evidence.losses[changed][0]}" if changed else ""
+
+
+def _last_change(sizes: Sequence[tuple[int, int]]) -> int:
+    """Return the number of the first report from which all clips are of one size."""
+    return next((number for number in range(len(sizes) - 1, 0, -1) if sizes[number - 1] != sizes[-1]), 0)
 
 
 def _mean_percent(values: Sequence[float | None], reason: str) -> Measured | Unknown:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from deblurkit.errors import DeblurkitError
-from deblurkit.training.tiling import GRID, Tile, plan_tiles
+from deblurkit.training.tiling import GRID, Tile, grid_of, plan_tiles
 from deblurkit.units import GIB, MIB, format_bytes
 
 MARGIN = 1.3  # room for what other shapes and a fragmented heap take beyond the straight line
@@ -41,15 +41,18 @@ class TileCost:
         return MARGIN * (self.fixed_bytes + self.pixel_bytes * tile.frames * tile.height * tile.width)
 
 
-def measure_cost(measure: Measure, *, frames: int, least: tuple[int, int]) -> TileCost:
+def measure_cost(measure: Measure, *, frames: int, least: tuple[int, int], multiple: int = GRID) -> TileCost:
     """Return what tiles of a network cost, from two small ones.
 
     Args:
         measure: restores a tile once and returns its peak.
         frames: of every tile.
         least: smallest rows and columns that the network takes.
+        multiple: what rows and columns are rounded up to (`tiling.grid_of`).
     """
-    small, large = (Tile(frames, *(_on_grid(max(side, size)) for side in least)) for size in (64, 128))
+    small, large = (
+        Tile(frames, *(max(side, size) for side in least)).on_grid(multiple) for size in (64, 128)
+    )
     if large == small:
         large = Tile(frames, 2 * small.height, small.width)
     measure(small)  # libraries are loaded and kernels are chosen by the first call
@@ -73,6 +76,9 @@ def fitting_tile(
 ) -> Tile:
     """Return the tile of ``frames`` frames that covers the frame in the fewest pieces within the budget.
 
+    Its rows and columns are on the grid that tiles are placed by; what counts against the budget is the
+    largest piece that the frame is then cut into.
+
     Args:
         cost: of the network.
         frame_shape: rows and columns.
@@ -85,35 +91,40 @@ def fitting_tile(
     Raises:
         DeblurkitError: if not even the smallest tile fits.
     """
+    multiple = grid_of(frame_shape, spike_shape)
     sides = [
-        sorted({_part(length, parts, shared, smallest) for parts in range(1, _MOST_PARTS + 1)})
+        sorted({_part(length, parts, shared, smallest, multiple) for parts in range(1, _MOST_PARTS + 1)})
         for length, shared, smallest in zip(frame_shape, overlap[1:], least, strict=True)
     ]
     tiles = [Tile(frames, height, width) for height in sides[0] for width in sides[1]]
-    fitting = [tile for tile in tiles if cost.of(tile) <= budget_bytes]
+    plans = [
+        plan_tiles(frames, frame_shape, tile=tile, overlap=overlap, spike_shape=spike_shape) for tile in tiles
+    ]
+    fitting = [
+        (plan.num_tiles, tile.height * tile.width, tile)
+        for tile, plan in zip(tiles, plans, strict=True)
+        if cost.of(plan.largest) <= budget_bytes
+    ]
     if not fitting:
-        needed = min(cost.of(tile) for tile in tiles)
+        smallest = min((plan.largest for plan in plans), key=cost.of)
+        needed = cost.of(smallest)
         raise DeblurkitError(
-            f"--memory: the smallest tile, {tiles[0].height} x {tiles[0].width} px of {frames} frames, takes"
+            f"--memory: the smallest tile, {smallest.height} x {smallest.width} px of {frames} frames, takes"
             f" about {format_bytes(needed)} and {format_bytes(max(0.0, budget_bytes))} are left for it; allow"
             f" {(needed - budget_bytes) / GIB:.1f} GiB more, or take fewer frames by --tile"
         )
-
-    def work(tile: Tile) -> tuple[int, int]:
-        plan = plan_tiles(frames, frame_shape, tile=tile, overlap=overlap, spike_shape=spike_shape)
-        return plan.num_tiles, tile.height * tile.width
-
-    return min(fitting, key=work)
+    return min(fitting)[-1]
 
 
-def _part(length: int, parts: int, overlap: int, smallest: int) -> int:
-    """Return the side of a tile of which so many cover ``length``."""
-    side = _on_grid(-(-(length + (parts - 1) * overlap) // parts))
-    return max(side, _on_grid(smallest), _on_grid(2 * overlap))
+def _part(length: int, parts: int, overlap: int, smallest: int, multiple: int) -> int:
+    """Return the side of a tile of which so many cover ``length``; at least twice what it shares."""
+    shared = _up(overlap, multiple)
+    side = -(-(length + (parts - 1) * shared) // parts)
+    return max(_up(side, multiple), _up(smallest, multiple), 2 * shared)
 
 
-def _on_grid(length: int) -> int:
-    return -(-length // GRID) * GRID
+def _up(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:

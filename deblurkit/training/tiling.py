@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from deblurkit.errors import DataError
+from deblurkit.errors import DataError, DeblurkitError
 
 GRID = 8  # px: the networks' coarsest scale; tiles that start on it have the tokens that the whole frame has
 
@@ -27,6 +27,10 @@ class Tile(NamedTuple):
     frames: int
     height: int
     width: int
+
+    def on_grid(self, multiple: int) -> Tile:
+        """Return it with rows and columns rounded up to multiples."""
+        return Tile(self.frames, *(-(-side // multiple) * multiple for side in (self.height, self.width)))
 
 
 NO_OVERLAP = Tile(0, 0, 0)
@@ -61,19 +65,21 @@ def spans(length: int, tile: int, overlap: int, multiple: int = 1) -> list[Span]
     Args:
         length: frames or pixels to cover.
         tile: of each span; a multiple of ``multiple``.
-        overlap: least overlap of neighbours; below ``tile``, also when rounded up to ``multiple``.
+        overlap: least overlap of neighbours; below ``tile``, also when rounded up to ``multiple``, where more
+            than one is needed.
         multiple: what starts are multiples of.
 
     Raises:
         ValueError: if such spans make no progress.
     """
     units, size, shared = length // multiple, tile // multiple, -(-overlap // multiple)
-    if length < 1 or tile < 1 or tile % multiple or not 0 <= shared < size:
+    is_one = units <= size
+    if length < 1 or tile < 1 or tile % multiple or shared < 0 or (shared >= size and not is_one):
         raise ValueError(
             f"expected a tile that is a multiple of {multiple} and larger than its overlap, got a tile of"
             f" {tile} with an overlap of {overlap} for a length of {length}"
         )
-    if units <= size:
+    if is_one:
         return [(0, length)]
     steps = -(-(units - size) // (size - shared))
     starts = [multiple * (number * (units - size) // steps) for number in range(steps + 1)]
@@ -122,6 +128,11 @@ class TilePlan:
         """Calls of the network."""
         return len(self.frames) * len(self.rows) * len(self.columns)
 
+    @property
+    def largest(self) -> Tile:
+        """The most frames, rows and columns that any tile has."""
+        return Tile(*(max(b - a for a, b in spans) for spans in (self.frames, self.rows, self.columns)))
+
 
 def plan_tiles(
     num_frames: int,
@@ -142,20 +153,37 @@ def plan_tiles(
 
     Raises:
         DataError: if frame and spikes are in no whole ratio.
-        ValueError: if the overlap leaves nothing of a tile.
+        DeblurkitError: if the overlap leaves nothing of a tile.
     """
-    ratio = 1 if spike_shape is None else whole_ratio(frame_shape, spike_shape)
-    multiple = math.lcm(GRID, ratio)
-
-    def along(length: int, size: int, shared: int) -> list[Span]:
-        return spans(length, -(-size // multiple) * multiple, shared, multiple)
-
+    multiple = grid_of(frame_shape, spike_shape)
+    size, shared = tile.on_grid(multiple), overlap.on_grid(multiple)
+    _check_overlap(frame_shape, size, shared, multiple=multiple)
     return TilePlan(
         frames=spans(num_frames, tile.frames, min(overlap.frames, tile.frames - 1)),
-        rows=along(frame_shape[0], tile.height, overlap.height),
-        columns=along(frame_shape[1], tile.width, overlap.width),
-        ratio=ratio,
+        rows=spans(frame_shape[0], size.height, shared.height, multiple),
+        columns=spans(frame_shape[1], size.width, shared.width, multiple),
+        ratio=1 if spike_shape is None else whole_ratio(frame_shape, spike_shape),
     )
+
+
+def _check_overlap(frame_shape: tuple[int, int], tile: Tile, overlap: Tile, *, multiple: int) -> None:
+    """Raise a DeblurkitError if tiles of which several are needed hold nothing but what they share."""
+    sides = zip(frame_shape, tile[1:], overlap[1:], strict=True)
+    if any(length // multiple > side // multiple and shared >= side for length, side, shared in sides):
+        raise DeblurkitError(
+            f"expected tiles larger than their overlap, got tiles of {tile.height} x {tile.width} px that"
+            f" overlap by {overlap.height} x {overlap.width} px, both rounded up to multiples of {multiple};"
+            " take larger tiles (--tile, TEST.TILE) or less overlap (--overlap, TEST.TILE_OVERLAP)"
+        )
+
+
+def grid_of(frame_shape: tuple[int, int], spike_shape: tuple[int, int] | None) -> int:
+    """Return what rows and columns of tiles are multiples of: whole spike pixels on the networks' grid.
+
+    Raises:
+        DataError: if frame and spikes are in no whole ratio.
+    """
+    return GRID if spike_shape is None else math.lcm(GRID, whole_ratio(frame_shape, spike_shape))
 
 
 def whole_ratio(frame_shape: tuple[int, int], spike_shape: tuple[int, int]) -> int:

@@ -30,11 +30,24 @@ def test_json_holds_both_ways(trained, capsys):
     assert document["restored"]["protocol"] == "vrt"
     summary = json.loads((trained / "summary.json").read_text())
     assert document["restored"]["psnr_db"] == pytest.approx(summary["validation"]["psnr_db"])
+    assert (document["restored"]["step"], document["restored"]["split"]) == (4, "test")
 
 
 def test_another_protocol_and_tiles(trained, capsys):
     assert run(["evaluate", str(trained), "--protocol", "y", "--tile", "32x40", "--quick", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)["restored"]
     assert (document["protocol"], document["split_sequences"]) == ("y", 1)
+    assert (document["tile"], document["tile_overlap"]) == ([32, 40], [2, 8, 10])
     assert run(["evaluate", str(trained), "--tile", "32"]) == 2
     assert "--tile: expected ROWSxCOLUMNS" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_line(trained, tmp_path, capsys):
+    weights = ["--lpips", "alex", "--lpips-weights", str(tmp_path / "none.pth")]
+    for options, told in (
+        (["--tile", "8x8"], "expected tiles larger than their overlap"),
+        (weights, "or name it by --lpips-weights PATH"),
+    ):
+        assert run(["evaluate", str(trained), "--device", "cpu", *options]) == 1
+        error = capsys.readouterr().err
+        assert told in error and error.count("\n") == 1

@@ -1,14 +1,15 @@
 import pytest
 
 from deblurkit.config.checks import contradictions
-from deblurkit.config.sections import DataSection, ModelSection, TrainSection
+from deblurkit.config.sections import DataSection, LossSection, ModelSection, TrainSection
 
 
-def found(data=None, model=None, train=None):
+def found(data=None, model=None, train=None, loss=None):
     return contradictions(
         DataSection.model_validate(data or {}),
         ModelSection.model_validate(model or {}),
         TrainSection.model_validate(train or {}),
+        LossSection.model_validate(loss or {}),
     )
 
 
@@ -24,6 +25,40 @@ def found(data=None, model=None, train=None):
         ({"data": {"CROP_SIZE": 32}}, "DATA.CROP_SIZE", "at least 40 px for MODEL.ARCH vrt"),
         ({"data": {"TRAIN_CROP_SIZE": 32}}, "DATA.TRAIN_CROP_SIZE", "at least 40 px for MODEL.ARCH vrt"),
         ({"data": {"CLIP_LEN": 1}}, "DATA.CLIP_LEN", "at least 2 frames"),
+        ({"data": {"TRAIN_CLIP_LEN": 1}}, "DATA.TRAIN_CLIP_LEN", "at least 2 frames"),
+        (
+            {"data": {"CLIP_LEN": 4, "TRAIN_CLIP_LEN": [2, 6], "TRAIN_CLIP_EPOCHS": 1}},
+            "DATA.TRAIN_CLIP_LEN",
+            "expected at most CLIP_LEN (4), got 6",
+        ),
+        (
+            {"data": {"TRAIN_CLIP_LEN": [2, 3]}},
+            "DATA.TRAIN_CLIP_EPOCHS",
+            "the epochs that each of 2 sizes lasts",
+        ),
+        (
+            {"data": {"TRAIN_CROP_SIZE": [64, 96]}},
+            "DATA.TRAIN_CROP_EPOCHS",
+            "the epochs that each of 2 sizes lasts",
+        ),
+        (
+            {"loss": {"CHARBONNIER": {"WEIGHT": 0.0}}},
+            "LOSS.CHARBONNIER.WEIGHT",
+            "expected a term of the loss in every step, got terms not at all",
+        ),
+        (
+            {"loss": {"CHARBONNIER": {"EVERY_N_STEPS": 2}, "LPIPS": {"WEIGHT": 1.0, "EVERY_N_STEPS": 3}}},
+            "LOSS.CHARBONNIER.EVERY_N_STEPS",
+            "got terms only in every few steps",
+        ),
+        (
+            {
+                "loss": {"CHARBONNIER": {"WEIGHT": 0.0}},
+                "train": {"DISTILL": {"TEACHER": "t.pt", "EVERY_N_STEPS": 2}},
+            },
+            "LOSS.CHARBONNIER.WEIGHT",
+            "got terms only in every few steps",
+        ),
         ({"model": {"VRT_DEPTHS": [8] * 9}}, "MODEL.VRT_DEPTHS", "expected 8, 11 or 13 values"),
         ({"model": {"LAYERS": 3}}, "MODEL.CHANNELS_PER_SCALE", "each of the 3 LAYERS, got 4"),
         ({"data": {"CROP_SIZE": 48}}, "DATA.CROP_SIZE", "at least 64 px, 8 times the window of 8, got 48"),
@@ -74,6 +109,18 @@ def test_defaults_and_the_published_depths_agree():
     assert found() == []
     assert found(model={"VRT_DEPTHS": [8] * 7 + [4] * 4}) == []  # the GoPro checkpoint of VRT
     assert found(model={"VRT_DEPTHS": [8] * 7 + [4] * 6}) == []
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"loss": {"CHARBONNIER": {"WEIGHT": 0.0}, "LPIPS": {"WEIGHT": 1.0}}},
+        {"loss": {"CHARBONNIER": {"EVERY_N_STEPS": 9}, "VGG_PERCEPTUAL": {"WEIGHT": 0.1}}},
+        {"loss": {"CHARBONNIER": {"WEIGHT": 0.0}}, "train": {"DISTILL": {"TEACHER": "t.pt"}}},
+    ],
+)
+def test_any_term_can_be_the_one_that_every_step_has(sections):
+    assert found(**sections) == []
 
 
 def test_small_crops_and_single_frames_are_fine_for_the_light_networks():

@@ -215,7 +215,7 @@ def test_all_kinds_of_problems_are_told_at_once_in_order(tmp_path):
         "run.yaml:7: LOG.TIMING_FILE: expected true or false, got 3",
         "run.yaml:8: MODEL.VRT_DEPTHS: expected 8, 11 or 13 values",
         "--set: expected KEY=VALUE such as TRAIN.BATCH_SIZE=2, got 'SEED'",
-        "--set DATA.CLIPLEN: unknown key; did you mean DATA.CLIP_LEN?",
+        "--set DATA.CLIPLEN: unknown key; did you mean DATA.CLIP_LEN or DATA.TRAIN_CLIP_LEN?",
         "--set TEST.NUM_WORKERS: expected a whole number of at least 0, got -1",
     ]
     assert len(told) == len(starts), told

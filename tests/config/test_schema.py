@@ -31,6 +31,19 @@ def test_the_training_crop_is_the_crop_unless_it_is_given():
     assert Config.model_validate({"DATA": {"TRAIN_CROP_SIZE": 128}}).data.train_crop == 128
 
 
+def test_clips_grow_with_the_epochs_as_crops_do():
+    def data(**keys):
+        return Config.model_validate({"DATA": {"CLIP_LEN": 6, **keys}}).data
+
+    assert (data().clips_by_epoch, data().train_clip) == (((0, 6),), 6)
+    assert data(TRAIN_CLIP_LEN=2).clips_by_epoch == ((0, 2),)  # to the end
+    grown = data(TRAIN_CLIP_LEN=[2, 4], TRAIN_CLIP_EPOCHS=10)
+    assert grown.clips_by_epoch == ((0, 2), (10, 4), (20, 6))
+    assert (grown.train_clip, grown.crops_by_epoch) == (2, ((0, 256),))
+    crops = data(TRAIN_CROP_SIZE=[64, 128], TRAIN_CROP_EPOCHS=3)
+    assert crops.crops_by_epoch == ((0, 64), (3, 128), (6, 256)) and crops.train_crop == 64
+
+
 def test_k_gives_the_voxel_bins_where_they_are_not_given():
     assert Config.model_validate({"DATA": {"K": 8}}).data.num_voxel_bins == 8
 

@@ -116,6 +116,42 @@ def test_crops_grow_with_the_epochs(sequences):
         training(sequences, crop_size=16, later_crops=[(2, 64)])
 
 
+def test_clips_grow_with_the_epochs_and_are_as_many_in_each(sequences):
+    """Runs of four of five frames: two of each sequence, whatever the length of the epoch."""
+    clips = training(sequences, clip_length=2, later_lengths=[(1, 3), (4, 4)])
+    assert len(clips) == 2 * 2
+    lengths = [clips[ClipKey(epoch, 3)].sharp.shape[0] for epoch in range(6)]
+    assert lengths == [2, 3, 3, 3, 4, 4]
+    assert [clips[ClipKey(epoch, 3)].spikes.shape[0] for epoch in range(6)] == lengths
+    with pytest.raises(DataError, match="DATA.CLIP_LEN: no sequence has 6 frames"):
+        training(sequences, clip_length=2, later_lengths=[(1, 6)])
+
+
+def test_a_shorter_clip_lies_anywhere_in_its_run(sequences, monkeypatch):
+    """Run 1 of the first sequence has frames 1 to 4: two of them begin at 1, 2 or 3."""
+    taken = []
+    monkeypatch.setattr(
+        clips_module, "_read_clip", lambda sequence, frames, *rest, **named: taken.append(frames)
+    )
+    clips = training(sequences, clip_length=2, later_lengths=[(60, 4)])
+    for epoch in range(61):
+        clips.read(ClipKey(epoch, 1))
+    assert {frames.start for frames in taken[:60]} == {1, 2, 3}
+    assert all(len(frames) == 2 for frames in taken[:60]) and taken[60] == range(1, 5)
+    again = list(taken)
+    for epoch in range(61):
+        clips.read(ClipKey(epoch, 1))
+    assert taken[61:] == again
+
+
+def test_epochs_of_whole_runs_are_those_of_a_run_without_shorter_clips(sequences):
+    grown = training(sequences, clip_length=2, later_lengths=[(1, 3)])
+    plain_clips = training(sequences, clip_length=3)
+    for index in range(6):
+        pairs = zip(grown[ClipKey(1, index)], plain_clips[ClipKey(1, index)], strict=True)
+        assert all(torch.equal(*pair) for pair in pairs)
+
+
 def test_noise_is_drawn_anew_for_every_sample_and_again_the_same(sequences):
     noise = SensorNoise(gain=(0.5, 0.9), false_spikes=0.2, dropout=0.2, shift=3)
     clips, plain_clips = training(sequences, noise=noise), training(sequences)

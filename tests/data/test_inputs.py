@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -25,6 +28,13 @@ def test_pictures_come_in_the_order_people_count_and_in_rgb(tmp_path):
     assert frames.names == ["frame_1", "frame_9", "frame_10"]
     assert (frames.shape, frames.spikes) == ((16, 24), None)
     assert frames.read(1, 3)[:, 0, 0].tolist() == [[9, 9, 0], [10, 10, 0]]
+
+
+def test_hidden_files_are_no_frames(tmp_path):
+    write(tmp_path / "in", "000.png", 1)
+    (tmp_path / "in" / "._000.png").write_bytes(b"what macOS keeps beside a file")
+    (tmp_path / "in" / ".x.png").write_bytes(b"x")
+    assert open_input(tmp_path / "in").names == ["000"]
 
 
 def test_pictures_of_another_size_or_of_one_name_are_refused(tmp_path):
@@ -83,11 +93,33 @@ def test_a_sequence_of_a_dataset_brings_its_spikes(dataset_root):
     (sequence,) = open_dataset(dataset_root).sequences("test")
     frames = open_input(sequence.folder)
     assert frames.names == list(sequence.stems)
+    assert frames.frame_rate == open_dataset(dataset_root).manifest.frame_rate
     np.testing.assert_array_equal(frames.read(2, 3)[0], sequence.read_blurry(2))
     got = frames.spikes.voxels(slice(1, 3), slice(4, 12), slice(8, 20), num_bins=5)
     for offset, index in enumerate((1, 2)):
         crop = sequence.read_spikes(index, top=4, left=8, height=8, width=12)
         np.testing.assert_array_equal(got[offset].numpy(), voxels(crop, 5))
+
+
+def test_a_sequence_is_played_as_fast_as_its_manifest_says(dataset_root, tmp_path):
+    root = shutil.copytree(dataset_root, tmp_path / "data")
+    manifest = json.loads((root / "manifest.json").read_text())
+    (root / "manifest.json").write_text(json.dumps({**manifest, "frame_rate": 21.82}))
+    assert open_input(root / "test" / "scene000").frame_rate == 21.82
+
+
+def test_a_mapped_array_is_read_without_a_warning_and_stays_as_it_is(tmp_path):
+    """Warnings are errors in these tests; PyTorch has one for arrays that cannot be written to, once."""
+    bits = np.random.default_rng(0).integers(0, 2, (4, 8, 16), dtype=np.uint8)
+    np.save(tmp_path / "s.npy", bits)
+    torch.set_warn_always(True)
+    try:
+        read = exposures_of_recording(tmp_path / "s.npy", 2).voxels(
+            slice(0, 2), slice(0, 8), slice(0, 16), num_bins=2
+        )
+    finally:
+        torch.set_warn_always(False)
+    assert torch.equal(read[0], torch.from_numpy(voxels(bits[:2], 2)))
 
 
 def test_a_recording_divides_among_the_frames(tmp_path):

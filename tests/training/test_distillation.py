@@ -97,10 +97,12 @@ def checkpoint(tiny_config, tmp_path):
     return write
 
 
-def terms_of(teacher, *, bins=4, weight=1.0, **data):
+def terms_of(teacher, *, bins=4, weight=1.0, every=1, **data):
     student = nn.Identity()
     student.num_voxel_bins = bins
-    section = DistillSection.model_validate({"TEACHER": str(teacher), "WEIGHT": weight})
+    section = DistillSection.model_validate(
+        {"TEACHER": str(teacher), "WEIGHT": weight, "EVERY_N_STEPS": every}
+    )
     return distillation_terms(
         section,
         data=DataSection.model_validate({"CLIP_LEN": 3, "CROP_SIZE": 64, **data}),
@@ -123,6 +125,11 @@ def test_the_teacher_is_the_network_of_a_checkpoint_or_of_a_run_s_newest(checkpo
     expected = (difference.square() + 1e-6).sqrt().mean().item()
     assert expected > 1e-2
     assert term.loss(given.sharp, given).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_teacher_may_be_asked_in_every_few_steps(checkpoint):
+    (term,) = terms_of(checkpoint()[0], every=4)
+    assert term.every_n_steps == 4
 
 
 def test_a_teacher_without_spikes_teaches_a_network_with_any(checkpoint):
@@ -158,7 +165,11 @@ SMALL_VRT = [
 
 @pytest.mark.parametrize(
     ("clips", "got"),
-    [({"CROP_SIZE": 128, "TRAIN_CROP_SIZE": 48}, "3 frames.*48 px"), ({"CLIP_LEN": 1}, "1 frame .*64 px")],
+    [
+        ({"CROP_SIZE": 128, "TRAIN_CROP_SIZE": 48}, "3 frames.*48 px"),
+        ({"CLIP_LEN": 1}, "1 frame .*64 px"),
+        ({"CLIP_LEN": 3, "TRAIN_CLIP_LEN": 1}, "1 frame .*64 px"),
+    ],
 )
 def test_a_teacher_that_needs_larger_clips_is_refused(checkpoint, clips, got):
     path, _ = checkpoint(*SMALL_VRT)  # its windows of 8 are 64 px wide at the coarsest scale

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from deblurkit.errors import CheckpointError, DataError, DeblurkitError, UsageError
-from deblurkit.training import run
+from deblurkit.models.unet import ClipUNet
+from deblurkit.training import perceptual, run
 from deblurkit.training.evaluate import evaluate_checkpoint, load_network
 from deblurkit.training.parts import assemble
 from deblurkit.training.tiling import Tile
@@ -12,9 +15,69 @@ from deblurkit.training.tiling import Tile
 def test_the_scores_are_those_of_the_run_s_own_validation(tiny_config, Watcher):
     config = tiny_config()
     summary = run.train(config, observer=Watcher())
-    results = evaluate_checkpoint(config.log.save_dir, device="cpu", warn=pytest.fail, ablate_spikes=True)
-    assert results["restored"].score.psnr_db == summary.validation["psnr_db"]
-    assert set(results) == {"restored", "spikes zeroed", "spikes shuffled"}
+    found = evaluate_checkpoint(config.log.save_dir, device="cpu", warn=pytest.fail, ablate_spikes=True)
+    assert found.results["restored"].score.psnr_db == summary.validation["psnr_db"]
+    assert set(found.results) == {"restored", "spikes zeroed", "spikes shuffled"}
+    assert (found.step, found.data, found.split) == (4, config.data.root, "test")
+
+
+def test_clips_of_one_frame_are_not_said_to_be_shuffled(tiny_config, Watcher):
+    """Their spikes would be where they were, and the scores the same."""
+    config, warnings = tiny_config("DATA.CLIP_LEN=1"), []
+    run.train(config, observer=Watcher())
+    found = evaluate_checkpoint(config.log.save_dir, device="cpu", warn=warnings.append, ablate_spikes=True)
+    assert set(found.results) == {"restored", "spikes zeroed"}
+    assert len(warnings) == 1 and "cannot be shuffled in clips of one frame" in warnings[0]
+    longer = {"tile": Tile(3, 48, 64), "ablate_spikes": True}
+    found = evaluate_checkpoint(config.log.save_dir, device="cpu", warn=pytest.fail, **longer)
+    assert "spikes shuffled" in found.results
+
+
+def test_memory_that_does_not_suffice_is_explained(tiny_config, Watcher, monkeypatch):
+    config = tiny_config()
+    run.train(config, observer=Watcher())
+
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(ClipUNet, "forward", full)
+    for tile, told, smaller in (
+        (None, "whole frames were", "3x256x256"),
+        (Tile(3, 48, 64), "tiles", "3x24x32"),
+    ):
+        with pytest.raises(DeblurkitError) as caught:
+            evaluate_checkpoint(config.log.save_dir, device="cpu", tile=tile, warn=pytest.fail)
+        text = str(caught.value)
+        assert text.startswith("host memory has run out: 2.00 GiB asked for")
+        assert told in text and f"--tile {smaller}" in text and "TRAIN." not in text
+
+
+def test_tiles_that_their_overlap_fills_are_a_clear_error(tiny_config, Watcher):
+    config = tiny_config()
+    run.train(config, observer=Watcher())
+    with pytest.raises(DeblurkitError, match="tiles of 8 x 8 px that overlap by 8 x 8 px"):
+        evaluate_checkpoint(config.log.save_dir, device="cpu", tile=Tile(0, 8, 8), warn=pytest.fail)
+
+
+def test_frames_too_small_for_lpips_are_told_by_its_option(tiny_config, Watcher, monkeypatch):
+    config = tiny_config()
+    run.train(config, observer=Watcher())
+    needy = replace(perceptual.LPIPS_NETS["alex"], least_side=49)  # the frames have 48 x 64 px
+    monkeypatch.setitem(perceptual.LPIPS_NETS, "alex", needy)
+    with pytest.raises(DataError, match="--lpips alex: needs frames of at least 49 x 49 px, got 48 x 64"):
+        evaluate_checkpoint(config.log.save_dir, device="cpu", lpips="alex", warn=pytest.fail)
+
+
+def test_missing_weights_of_lpips_are_told_by_the_option_of_this_command(tiny_config, Watcher, tmp_path):
+    config, missing = tiny_config(), tmp_path / "none.pth"
+    run.train(config, observer=Watcher())
+    with pytest.raises(CheckpointError) as caught:
+        evaluate_checkpoint(
+            config.log.save_dir, device="cpu", lpips="alex", lpips_weights=missing, warn=pytest.fail
+        )
+    text = str(caught.value)
+    assert text.startswith(f"--lpips-weights: no file {missing};")
+    assert text.endswith("or name it by --lpips-weights PATH") and "--set" not in text
 
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path):
@@ -39,9 +102,9 @@ def test_a_network_without_spikes_has_none_to_zero(tiny_config, Watcher):
 def test_the_network_has_the_weights_of_the_checkpoint(tiny_config, Watcher):
     config = tiny_config()
     run.train(config, observer=Watcher())
-    model, loaded = load_network(config.log.save_dir, warn=pytest.fail)
+    model, loaded, step = load_network(config.log.save_dir, warn=pytest.fail)
     fresh = assemble(config, message=lambda t: None, warn=lambda t: None).model
-    assert loaded == config
+    assert (loaded, step) == (config, 4)
     assert (model.state_dict()["frames_out.weight"] != fresh.state_dict()["frames_out.weight"]).any()
 
 
@@ -89,21 +152,22 @@ def test_protocol_tile_and_lpips_can_be_chosen(tiny_config, Watcher, monkeypatch
     run.train(config, observer=Watcher())
     asked = []
 
-    def load(net, weights, device, *, key):
-        asked.append((net, weights, device.type, key))
+    def load(net, weights, device, *, option):
+        asked.append((net, weights, device.type, option))
         return lambda restored, sharp: (restored - sharp).abs().mean(dim=(1, 2, 3))
 
     monkeypatch.setattr("deblurkit.training.perceptual.load_lpips", load)
-    results = evaluate_checkpoint(
+    result = evaluate_checkpoint(
         config.log.save_dir,
         device="cpu",
         protocol="pooled",
         lpips="vgg",
         tile=Tile(0, 32, 40),
         warn=pytest.fail,
-    )
-    assert asked == [("vgg", None, "cpu", "--lpips-weights")]
-    assert results["restored"].protocol == "pooled" and results["restored"].score.lpips > 0
+    ).results["restored"]
+    assert asked == [("vgg", None, "cpu", "--lpips-weights PATH")]
+    assert result.protocol == "pooled" and result.score.lpips > 0
+    assert (result.lpips_net, result.tile, result.tile_overlap) == ("vgg", (32, 40), (2, 8, 10))
     with pytest.raises(UsageError, match="--lpips: expected one of alex, vgg, got squeeze"):
         evaluate_checkpoint(config.log.save_dir, device="cpu", lpips="squeeze", warn=pytest.fail)
 
@@ -111,5 +175,5 @@ def test_protocol_tile_and_lpips_can_be_chosen(tiny_config, Watcher, monkeypatch
 def test_averaged_weights_are_taken_where_the_run_has_them(tiny_config, Watcher):
     config = tiny_config("TRAIN.EMA_DECAY=0.9")
     summary = run.train(config, observer=Watcher())
-    results = evaluate_checkpoint(config.log.save_dir, device="cpu", warn=pytest.fail)
-    assert results["restored"].score.psnr_db == summary.validation["psnr_db"]
+    found = evaluate_checkpoint(config.log.save_dir, device="cpu", warn=pytest.fail)
+    assert found.results["restored"].score.psnr_db == summary.validation["psnr_db"]

@@ -80,6 +80,29 @@ def test_terms_tell_what_each_last_added_as_the_mean_over_micro_steps():
     assert terms == {"error": pytest.approx(1.0), "rare": pytest.approx(2.0)}  # the rare one is of step 2
 
 
+def test_terms_that_are_not_in_every_step_are_known():
+    terms = [
+        constant("a", 1.0),
+        constant("b", 1.0, every_n_steps=3),
+        constant("c", 1.0, weight=0.0, every_n_steps=2),
+    ]
+    assert WeightedSum(terms).rare_terms() == {"b"}
+    assert EveryStep(lambda restored, inputs: restored.mean()).rare_terms() == frozenset()
+
+
+def test_networks_of_the_terms_are_told_apart_by_their_weights():
+    def objective(value):
+        network = nn.Linear(2, 1)
+        nn.init.constant_(network.weight, value)
+        nn.init.zeros_(network.bias)
+        return WeightedSum([constant("plain", 1.0), Term("taught", 1.0, network)])
+
+    assert objective(0.5).fingerprints() == objective(0.5).fingerprints()
+    assert objective(0.5).fingerprints().keys() == {"taught"}
+    assert objective(0.5).fingerprints() != objective(0.25).fingerprints()
+    assert EveryStep(nn.Linear(2, 1)).fingerprints() == {}
+
+
 def test_terms_hold_no_graph():
     objective = WeightedSum([Term("error", 1.0, lambda restored, inputs: restored.mean())])
     restored, inputs = clip()

@@ -142,8 +142,9 @@ def test_equal_images_are_at_no_distance_and_pull_nowhere(lpips_files):
 def test_lpips_needs_images_that_alexnet_can_pool(lpips_files):
     distance = load_lpips("alex", lpips_files["alex"], CPU)
     assert distance(*pair(side=31)).isfinite().all()
-    with pytest.raises(DeblurkitError, match="at least 31 x 31 px for this network, got 24 x 24"):
+    with pytest.raises(DeblurkitError, match="at least 31 x 31 px for this network, got 24 x 24") as error:
         distance(*pair(side=24))
+    assert "DATA." not in str(error.value)  # it may be that nothing is trained
 
 
 def test_vgg_takes_the_smallest_crop_that_a_run_may_have(lpips_files):
@@ -168,12 +169,42 @@ def test_weights_come_from_torch_s_cache(tmp_path, monkeypatch):
 def test_the_command_in_the_message_is_one_that_torchvision_understands(net, tmp_path):
     missing = tmp_path / "none.pth"
     with pytest.raises(CheckpointError, match=f"^X.WEIGHTS: no file {missing};") as error:
-        load_lpips(net, missing, CPU, key="X.WEIGHTS")
+        load_lpips(net, missing, CPU, option="--set X.WEIGHTS=PATH")
+    assert str(error.value).endswith("or name it by --set X.WEIGHTS=PATH")
     code = re.search(r'python -c "(.+)"', str(error.value))[1]
     assert code.endswith(".get_state_dict()")
     scope = {}
     exec(code.removesuffix(".get_state_dict()").replace("; ", "; weights = "), scope)
     assert scope["weights"].url.endswith(LPIPS_NETS[net].file_name)
+
+
+def test_an_option_of_another_command_is_named_as_it_is_given(tmp_path):
+    missing = tmp_path / "none.pth"
+    with pytest.raises(CheckpointError, match=f"^--lpips-weights: no file {missing};") as error:
+        load_lpips("alex", missing, CPU, option="--lpips-weights PATH")
+    assert str(error.value).endswith("or name it by --lpips-weights PATH")
+
+
+def test_vgg_16_is_no_vgg_19_though_its_first_layers_are_alike(tmp_path):
+    """Up to relu3_3 both have the same names and sizes; only VGG-16 has a convolution at 17."""
+    path = tmp_path / "vgg16.pth"
+    torch.save(drawn_weights("vgg16", layers=30), path)
+    wanted = (
+        r"vgg16.pth: expected torchvision's VGG19_Weights.*, which has no features.17.weight; fetch vgg19-"
+    )
+    with pytest.raises(CheckpointError, match=wanted):
+        load_vgg(["relu3_3"], path, CPU)
+    torch.save(drawn_weights("vgg19", layers=37), path)
+    assert load_vgg(["relu3_3"], path, CPU)
+    with pytest.raises(CheckpointError, match="VGG16_Weights"):
+        load_lpips("vgg", path, CPU)
+
+
+def test_a_classifier_s_last_layers_are_no_matter(tmp_path):
+    path = tmp_path / "vgg19.pth"
+    weights = {**drawn_weights("vgg19", layers=2), "classifier.0.weight": torch.ones(2, 2)}
+    torch.save(weights, path)
+    assert load_vgg(["relu1_1"], path, CPU)
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

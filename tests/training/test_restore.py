@@ -1,6 +1,7 @@
 """Expected frames come from the network called by hand on the frames and spikes of the dataset."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,9 @@ from deblurkit.data.spikes import SpikeGeometry
 from deblurkit.data.unified import open_dataset
 from deblurkit.errors import DataError, DeblurkitError, UsageError
 from deblurkit.models.registry import build_model
+from deblurkit.models.unet import ClipUNet
 from deblurkit.training import restore as restoring
+from deblurkit.training import restore_work
 from deblurkit.training.checkpoint import save_checkpoint
 from deblurkit.training.interrupt import InterruptedRun
 from deblurkit.training.optim import build_optimizer
@@ -33,7 +36,8 @@ def saved(tiny_config, tmp_path):
         config = tiny_config("DATA.CLIP_LEN=3", *overrides)
         torch.manual_seed(0)
         model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins).eval()
-        nn.init.normal_(model.frames_out.weight, std=0.1)  # it starts at zero, and would do nothing
+        if config.model.arch != "vrt":
+            nn.init.normal_(model.frames_out.weight, std=0.1)  # it starts at zero, and would do nothing
         path = tmp_path / "step_00000001.pt"
         save_checkpoint(
             path,
@@ -72,8 +76,20 @@ def by_hand(model, sequence, start, stop, spikes=True):
         return model(blurry, voxels)[0].permute(0, 2, 3, 1).numpy() * 255
 
 
-def test_frames_are_those_of_the_network_blended_in_time(saved, sequence, tmp_path):
-    path, model = saved()
+VRT = [
+    "MODEL.ARCH=vrt",
+    "MODEL.WINDOW_SIZE=4",
+    "MODEL.VRT_DEPTHS=[1,1,1,1,1,1,1,1]",
+    "MODEL.VRT.EMBED_DIMS=[8,8]",
+    "MODEL.VRT.NUM_HEADS=2",
+    "MODEL.VRT.DEFORMABLE_GROUPS=2",
+    "DATA.CROP_SIZE=48",
+]
+
+
+@pytest.mark.parametrize("keys", [(), VRT], ids=["unet", "vrt"])
+def test_frames_are_those_of_the_network_blended_in_time(saved, sequence, tmp_path, keys):
+    path, model = saved(*keys)
     told = []
     result = restore(
         path,
@@ -204,32 +220,6 @@ def test_tiles_that_make_no_sense_are_refused(saved, sequence, tmp_path, tile, o
         )
 
 
-def large_frames(folder):
-    """Frames larger than what is never measured."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(2):
-        cv2.imwrite(str(folder / f"{number}.png"), rng.integers(0, 256, (136, 264, 3), dtype=np.uint8))
-    return folder
-
-
-def test_the_memory_bound_makes_tiles_or_says_what_it_lacks(saved, tmp_path, monkeypatch):
-    path, _ = saved("MODEL.USE_SPIKE=false")
-    source = large_frames(tmp_path / "in")
-    arguments = {"device": "cpu", "warn": pytest.fail}
-    whole = restore(path, source, output=tmp_path / "whole", memory_gib=64, **arguments)
-    assert whole.tile == (2, 136, 264) and whole.tiles == 1
-    with pytest.raises(DeblurkitError, match="--memory: the smallest tile, .* GiB more"):
-        restore(path, source, output=tmp_path / "little", memory_gib=0.1, **arguments)
-    monkeypatch.setattr(restoring, "peak_bytes", lambda work, device: 1000 + 100 * 2 * 64 * 64)
-    monkeypatch.setattr(restoring, "resident_bytes", lambda: 0)
-    held = restoring.RESERVE + restoring.FRAME_BYTES * 2 * 136 * 264
-    # 128 x 128 px of two frames are seen to take 820 200 bytes: 25 a pixel and frame, with the margin 32.5.
-    bound = (held + 32.6 * 2 * 136 * 144) / 2**30
-    tiled = restore(path, source, output=tmp_path / "tiled", memory_gib=bound, **arguments)
-    assert tiled.tile == (2, 136, 144) and tiled.tiles == 2
-
-
 def test_a_video_comes_out_as_frames_and_as_a_video(saved, tmp_path):
     av = pytest.importorskip("av")
     frames = np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), dtype=np.uint8)
@@ -266,6 +256,62 @@ def test_a_clip_that_is_too_small_for_the_network_is_refused(saved, tmp_path, mo
     (tmp_path / "in").mkdir()
     cv2.imwrite(str(tmp_path / "in" / "0.png"), np.zeros((48, 64, 3), np.uint8))
     path, _ = saved("MODEL.USE_SPIKE=false")
-    monkeypatch.setattr(restoring, "smallest_clip", lambda section: (2, 33, 33))  # as VRT's
+    monkeypatch.setattr(restore_work, "smallest_clip", lambda section: (2, 33, 33))  # as VRT's
     with pytest.raises(DataError, match=r"clips of at least 2 x 33 x 33 .*, got 1 x 48 x 64"):
         restore(path, tmp_path / "in", output=tmp_path / "out", device="cpu", warn=pytest.fail)
+
+
+def test_another_geometry_or_another_recording_is_other_work(saved, sequence, tmp_path):
+    """The same file read as frames of another size: what was made of it is not what the second run wants."""
+    path, _ = saved()
+    recording = tmp_path / "spikes.dat"
+    recording.write_bytes((sequence.folder / "spikes.dat").read_bytes())
+
+    def run(rows, columns):
+        spikes = SpikeFile(recording, SpikeGeometry(rows, columns))
+        blurry = sequence.folder / "blur"
+        return restore(path, blurry, output=tmp_path / "out", spikes=spikes, device="cpu", warn=pytest.fail)
+
+    assert run(12, 64 // 4).restored == 5
+    with pytest.raises(DeblurkitError, match=r'other work \(--spikes: .*"12x16".* then, .*"24x32"'):
+        run(24, 32)
+    assert run(12, 16).restored == 0
+    os.utime(recording, ns=(1, 1))  # another file of the same name and size
+    with pytest.raises(DeblurkitError, match="other work"):
+        run(12, 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"tile": Tile(0, 32, 40), "memory_gib": 4.0}, "--tile and --memory: give one of them"),
+        ({"no_spikes": True}, "--no-spikes: this network was trained without spikes"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(saved, sequence, tmp_path, options, text):
+    path, _ = saved("MODEL.USE_SPIKE=false")
+    with pytest.raises(UsageError, match=text):
+        restore(path, sequence.folder, output=tmp_path / "out", device="cpu", warn=pytest.fail, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_memory_that_does_not_suffice_is_explained(saved, sequence, tmp_path, monkeypatch):
+    path, _ = saved()
+
+    def full(*arguments):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(ClipUNet, "forward", full)
+    with pytest.raises(DeblurkitError) as caught:
+        restore(path, sequence.folder, output=tmp_path / "out", device="cpu", warn=pytest.fail)
+    text = str(caught.value)
+    assert text.startswith("host memory has run out")
+    assert "a tile of 3 x 48 x 64 " in text and "--tile 3x24x32" in text and "TRAIN." not in text
+
+
+def test_one_of_several_processes_is_refused(saved, sequence, tmp_path, monkeypatch):
+    path, _ = saved()
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(UsageError, match=r"restore: works in one process, got 2 \(WORLD_SIZE\)"):
+        restore(path, sequence.folder, output=tmp_path / "out", device="cpu", warn=pytest.fail)

@@ -1,3 +1,5 @@
+import signal
+import subprocess
 import sys
 
 import cv2
@@ -33,6 +35,52 @@ def test_anything_else_in_it_is_refused(tmp_path, content):
         (tmp_path / RECORD).write_text(content)
     with pytest.raises(DeblurkitError, match="is not empty .*photo.png.* nothing is overwritten"):
         record_of(tmp_path, ASKED)
+
+
+UNFINISHED = [
+    ".restore.json.abcd1234.partial",
+    ".000001.png.x_y0z9ab.partial",
+    ".restored.mp4.abcdefgh.partial",
+]
+
+
+def test_what_a_kill_has_left_makes_no_folder_full_and_is_removed(tmp_path):
+    for name in UNFINISHED:
+        (tmp_path / name).write_bytes(b"half")
+    assert record_of(tmp_path, ASKED) is None
+    begin(tmp_path, ASKED)
+    assert [path.name for path in tmp_path.iterdir()] == [RECORD]
+    (tmp_path / UNFINISHED[1]).write_bytes(b"half")
+    assert record_of(tmp_path, ASKED) is not None
+    begin(tmp_path, ASKED)
+    assert [path.name for path in tmp_path.iterdir()] == [RECORD]
+
+
+def test_the_names_are_those_of_files_that_are_being_written(tmp_path):
+    """SIGKILL, in a process of its own, in the middle of writing a record."""
+    code = f"""
+import os, signal
+from pathlib import Path
+from deblurkit.files import replaced_file
+with replaced_file(Path({str(tmp_path / RECORD)!r})) as file:
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    assert record_of(tmp_path, ASKED) is None
+    begin(tmp_path, ASKED)
+    assert [path.name for path in tmp_path.iterdir()] == [RECORD]
+
+
+@pytest.mark.parametrize("name", ["notes.partial", ".mine.partial", ".photo.jpg.abcd1234.partial"])
+def test_files_of_others_are_left_alone(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DeblurkitError, match="is not empty"):
+        record_of(tmp_path, ASKED)
+    begin(tmp_path, ASKED)
+    assert (tmp_path / name).exists()
 
 
 def test_other_work_and_a_file_are_refused(tmp_path):

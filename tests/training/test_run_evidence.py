@@ -1,5 +1,7 @@
 import math
 
+import pytest
+
 from deblurkit.training import run_evidence
 from deblurkit.training.run_evidence import Measured, RunEvidence, Unknown
 from deblurkit.training.validate import Score
@@ -28,12 +30,58 @@ def test_losses_of_skipped_steps_are_no_part_of_the_course():
     assert run_evidence.loss_trend(RunEvidence(losses=list(enumerate(losses)))).value == -50.0
 
 
+def test_terms_of_some_steps_are_no_part_of_the_course():
+    """A term of 10 in the steps of the first quarter, and in no other: the loss has not fallen."""
+    steady = [1.0, 1.0, 1.1, 1.1, 1.2, 1.2, 1.5, 1.5]
+    losses = [(step, value + (10 if step < 2 else 0)) for step, value in enumerate(steady)]
+    assert run_evidence.loss_trend(RunEvidence(losses=losses)).value < -80
+    found = run_evidence.loss_trend(RunEvidence(losses=losses, steady_losses=steady))
+    assert found == Measured(pytest.approx(50.0), "1.00000 -> 1.50000 (+50.0 %)")
+
+
+def grown(count, **values):
+    """Reports every 10 steps: 4 of clips of (3, 32), then ``count`` of (3, 64)."""
+    reports = range(10, 10 * (4 + count) + 1, 10)
+    sizes = [(3, 32)] * 4 + [(3, 64)] * count
+    return RunEvidence(losses=[(step, 1.0) for step in reports], clip_sizes=sizes, **values)
+
+
+def test_clips_that_grow_make_no_trend_and_no_slowdown():
+    """Larger crops are slower, heavier, and may be harder; the course is that of the last size."""
+    rates = [9.0] * 4 + [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+    evidence = grown(
+        9,
+        steady_losses=[0.1] * 4 + [1.0, 1.0, 0.9, 0.9, 0.8, 0.8, 0.5, 0.5, 0.5],
+        samples_per_second=rates,
+        vitals=[look(rss_bytes=GIB)] * 4 + [look(rss_bytes=9 * GIB)] * 9,
+    )
+    assert run_evidence.loss_trend(evidence).value == pytest.approx(-50.0)
+    assert run_evidence.slowdown(evidence).value == 0.0
+    assert run_evidence.memory_growth(evidence).value == 0.0
+
+
+def test_too_few_reports_since_clips_have_grown_tell_nothing():
+    evidence = grown(7, samples_per_second=[9.0] * 11, vitals=[look()] * 11)
+    assert run_evidence.loss_trend(evidence) == "7 losses reported since the clips grew at step 50, 8 needed"
+    assert run_evidence.slowdown(evidence) == (
+        "6 reports after the first since the clips grew at step 50, 8 needed"
+    )
+    assert run_evidence.memory_growth(evidence) == (
+        "7 looks at the memory since the clips grew at step 50, 8 needed"
+    )
+
+
+def test_a_checkpoint_that_cannot_be_read_is_told_with_the_reason():
+    found = run_evidence.reload(RunEvidence(reload_error="step.pt: damaged"))
+    assert found == Measured(math.inf, "cannot be read back: step.pt: damaged")
+
+
 def test_a_gain_is_that_of_the_last_validation():
     scores = [(100, Score(20.0, 0.5, 25.0, 0.8)), (200, Score(27.5, 0.9, 25.0, 0.8))]
     found = run_evidence.psnr(RunEvidence(validations=scores))
-    assert found == Measured(2.5, "27.50 dB, +2.50 dB against the blurry input")
-    assert run_evidence.ssim(RunEvidence(validations=scores)).figure == (
-        "0.9000, +0.1000 against the blurry input"
+    assert found == Measured(2.5, "27.50 dB, +2.50 dB against the blurry input (vrt)")
+    assert run_evidence.ssim(RunEvidence(validations=scores, protocol="y")).figure == (
+        "0.9000, +0.1000 against the blurry input (y)"
     )
 
 

@@ -14,14 +14,20 @@ from deblurkit.training.tile_size import (
     peak_bytes,
     resident_bytes,
 )
-from deblurkit.training.tiling import Tile
+from deblurkit.training.tiling import Tile, plan_tiles
 
 OVERLAP = Tile(1, 16, 16)
 
 
-def fitting(budget_pixels, shape=(720, 1280), least=(1, 1)):
+def fitting(budget_pixels, shape=(720, 1280), least=(1, 1), overlap=OVERLAP, spikes=None):
     return fitting_tile(
-        TileCost(0, 1), shape, frames=2, overlap=OVERLAP, least=least, budget_bytes=MARGIN * 2 * budget_pixels
+        TileCost(0, 1),
+        shape,
+        frames=2,
+        overlap=overlap,
+        least=least,
+        budget_bytes=MARGIN * 2 * budget_pixels,
+        spike_shape=spikes,
     )
 
 
@@ -43,11 +49,27 @@ def test_a_tile_never_takes_more_than_it_may(share):
 
 
 def test_tiles_are_never_smaller_than_the_network_takes():
-    assert (
-        min(fitting(128 * 136, least=(128, 33))[1:]) >= 128 or fitting(128 * 136, least=(128, 33)).width >= 40
-    )
+    assert fitting(128 * 40).height < 128
+    assert fitting(128 * 40, least=(128, 33)) == Tile(2, 128, 40)
     with pytest.raises(DeblurkitError, match=r"--memory: the smallest tile, 128 x 40 px of 2 frames"):
         fitting(100 * 40, least=(128, 33))
+
+
+@pytest.mark.parametrize("shared", [1, 2, 3, 4])
+def test_a_small_overlap_is_rounded_up_before_tiles_are_measured_by_it(shared):
+    """Tiles of 8 px would hold nothing but an overlap of 8 px, which 1 px becomes."""
+    tile = fitting(16 * 16 * 1.01, shape=(200, 200), overlap=Tile(1, shared, shared))
+    assert tile == Tile(2, 16, 16)
+
+
+def test_tiles_are_whole_spike_pixels_and_counted_as_large_as_they_come():
+    """Spike pixels 7 wide: steps of 56 px. Tiles of 280 rows begin at 0, 224 and 448; the last has 322."""
+    shape, spikes = (770, 770), (110, 110)
+    tile = fitting(322 * 770, shape=shape, spikes=spikes)
+    assert tile == Tile(2, 280, 784)
+    plan = plan_tiles(2, shape, tile=tile, overlap=OVERLAP, spike_shape=spikes)
+    assert plan.rows == [(0, 280), (224, 504), (448, 770)] and plan.largest == Tile(2, 322, 770)
+    assert fitting(322 * 770 - 1, shape=shape, spikes=spikes) != tile
 
 
 def test_the_cost_is_the_line_through_two_tiles():
@@ -73,6 +95,12 @@ def test_large_windows_are_measured_on_tiles_that_they_fit():
     asked = []
     measure_cost(lambda tile: asked.append(tile) or 1, frames=2, least=(136, 130))
     assert all(tile.height >= 136 and tile.width >= 136 for tile in asked) and len(set(asked)) == 2
+
+
+def test_measured_tiles_are_whole_spike_pixels():
+    asked = []
+    measure_cost(lambda tile: asked.append(tile) or 1, frames=2, least=(1, 1), multiple=56)
+    assert set(asked) == {Tile(2, 112, 112), Tile(2, 168, 168)}
 
 
 def test_the_peak_of_this_process_is_seen():

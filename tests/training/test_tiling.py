@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblurkit.errors import DataError
+from deblurkit.errors import DataError, DeblurkitError
 from deblurkit.models.blocks import ResidualBlock
 from deblurkit.models.unet import ClipUNet
 from deblurkit.training.tiling import (
@@ -28,6 +28,9 @@ from deblurkit.training.tiling import (
 )
 def test_spans_cover_evenly_with_the_overlap_that_was_asked_for(length, units, overlap, multiple):
     tile = units * multiple
+    if length // multiple <= units:  # one covers all, whatever neighbours would share
+        assert spans(length, tile, overlap, multiple) == [(0, length)]
+        return
     if -(-overlap // multiple) >= units:
         with pytest.raises(ValueError, match="larger than its overlap"):
             spans(length, tile, overlap, multiple)
@@ -186,7 +189,31 @@ def test_sizes_that_do_not_go_together_are_refused():
     with pytest.raises(DataError, match="frames of 720x1280 and spikes of 250x400"):
         plan_tiles(3, (720, 1280), tile=Tile(3, 64, 64), spike_shape=(250, 400))
     with pytest.raises(ValueError, match="larger than its overlap"):
-        plan_tiles(3, (720, 1280), tile=Tile(3, 64, 64), overlap=Tile(0, 64, 0))
+        spans(720, 64, 64, 8)
+
+
+@pytest.mark.parametrize(
+    ("tile", "overlap", "spikes", "told"),
+    [
+        (Tile(3, 64, 64), Tile(0, 64, 0), None, "tiles of 64 x 64 px that overlap by 64 x 0 px"),
+        (Tile(3, 8, 8), Tile(0, 2, 2), None, "tiles of 8 x 8 px that overlap by 8 x 8 px"),  # 2 is below 8
+        (Tile(3, 50, 112), Tile(0, 12, 24), (98, 98), "tiles of 56 x 112 px .* 56 x 56 px.* multiples of 56"),
+    ],
+)
+def test_tiles_that_hold_nothing_but_their_overlap_are_a_clear_error(tile, overlap, spikes, told):
+    with pytest.raises(DeblurkitError, match=f"expected tiles larger than their overlap, got {told}"):
+        plan_tiles(3, (686, 686), tile=tile, overlap=overlap, spike_shape=spikes)
+
+
+@pytest.mark.parametrize("length", [1, 8, 23, 24, 31])
+def test_frames_no_larger_than_a_tile_may_overlap_by_anything(length):
+    plan = plan_tiles(3, (length, 64), tile=Tile(3, length, 32), overlap=Tile(0, 24, 24))
+    assert plan.rows == [(0, length)]
+
+
+def test_the_largest_tile_of_a_plan_has_what_is_left_over():
+    plan = plan_tiles(7, (60, 90), tile=Tile(3, 20, 20), overlap=Tile(1, 0, 0), spike_shape=(20, 30))
+    assert plan.largest == Tile(3, 36, 42)  # rows to 24 and 60, columns to 24, 48 and 90
 
 
 def test_tiles_are_whole_spike_pixels_on_the_grid():

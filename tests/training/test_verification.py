@@ -162,6 +162,12 @@ def test_a_checkpoint_that_reads_back_otherwise_fails():
     assert found.figure == "2 values other than in memory (model.a)"
 
 
+def test_a_checkpoint_that_cannot_be_read_back_fails():
+    found = check("checkpoint_reload", reload_differences=None, reload_error="step.pt: damaged")
+    assert (found.verdict, found.value) == ("fail", None)
+    assert found.figure == "cannot be read back: step.pt: damaged"
+
+
 def test_less_than_a_sample_a_second_is_slow():
     assert verdict("throughput", samples_per_second=[0.9] * 3) == "warn"
     assert verdict("throughput", samples_per_second=[1.1] * 3) == "pass"

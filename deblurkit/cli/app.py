@@ -22,6 +22,7 @@ from deblurkit.cli import (
     train,
 )
 from deblurkit.errors import DeblurkitError
+from deblurkit.render.lasting_stream import lasting
 
 app = typer.Typer(
     name="deblurkit",
@@ -74,6 +75,9 @@ def main(arguments: list[str] | None = None) -> None:
     code = run(arguments)
     if signal.getsignal(signal.SIGTERM) is _leave:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # in a finalizer an exception would be a traceback
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # may be sent twice, and what was to be saved is
+        if signal.getsignal(number) is _leave:
+            signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
@@ -119,4 +123,4 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 def _complain(message: str) -> None:
     for line in message.splitlines():
-        print(f"deblurkit: error: {line}", file=sys.stderr)
+        print(f"deblurkit: error: {line}", file=lasting(sys.stderr))

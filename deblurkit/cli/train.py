@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +53,7 @@ def train(
         )
         return
 
+    from deblurkit.render.lasting_stream import lasting
     from deblurkit.render.picture import before_and_after
     from deblurkit.render.progress import TrainingDisplay
     from deblurkit.render.scores import held_out_as_text
@@ -63,14 +65,16 @@ def train(
         summary = run.train(chosen, observer=display, resume=resume, picture=before_and_after)
     if not ranks_of_environment().is_main:
         return
+    out = lasting(sys.stdout)  # the run is done and in its folder, whoever reads this
     if as_json:
-        typer.echo(summary.as_json())
+        typer.echo(summary.as_json(), file=out)
         return
     typer.echo(
         f"{plural(summary.steps, 'step')} in {summary.seconds:.1f} s,"
-        f" {summary.samples_per_second:.1f} samples/s; {held_out_as_text(summary.validation)}"
+        f" {summary.samples_per_second:.1f} samples/s; {held_out_as_text(summary.validation)}",
+        file=out,
     )
-    typer.echo(f"next: deblurkit evaluate {shlex.quote(str(chosen.log.save_dir))}")
+    typer.echo(f"next: deblurkit evaluate {shlex.quote(str(chosen.log.save_dir))}", file=out)
 
 
 def _launch(

@@ -19,6 +19,10 @@ from deblurkit.data.clips import ClipKey, EvaluationClips, TrainingClips
 from deblurkit.data.raw import Clip, RawClip, stack_raw
 from deblurkit.errors import DataError
 
+# Held by a thread while it works on batches, and by a loader while it forks its workers: a fork in the middle
+# of that work would copy locks that nobody in the child ever gives back.
+FORKING = threading.Lock()
+
 
 class LoadedBatch(NamedTuple):
     """A batch of clips, and what it took.
@@ -90,7 +94,7 @@ class BatchStream(Sampler[list[ClipKey]]):
             first = position * self._global_batch
             together = order[first : first + self._global_batch]
             short = -len(together) % self._world_size  # every rank has as many: some clips come once more
-            indices = np.concatenate([together, order[:short]])[self._ranks]
+            indices = np.concatenate([together, np.resize(order, short)])[self._ranks]
             yield [ClipKey(epoch, int(index)) for index in indices]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
@@ -192,6 +196,29 @@ def told_of_killed_workers() -> Iterator[None]:
         ) from error
 
 
+class _Loader(DataLoader[LoadedBatch]):
+    """A loader that forks its workers while no thread of ours is in the middle of its work."""
+
+    def __iter__(self) -> Any:  # torch's own type is of a private class
+        if not self.num_workers:
+            return super().__iter__()
+        with FORKING, _sigterm_blocked():
+            return super().__iter__()
+
+
+@contextlib.contextmanager
+def _sigterm_blocked() -> Iterator[None]:
+    """Have what is forked in the block begin with SIGTERM blocked, and so every thread that it makes.
+
+    PyTorch makes one before it calls `_start_worker`; a SIGTERM that it took would end the worker.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Timed(Dataset[tuple[Clip | RawClip, float]]):
     """The samples of a dataset, each with the seconds that it took."""
 
@@ -220,8 +247,9 @@ def _loader(
     prefetch_factor: int,
     pin_memory: bool,
 ) -> DataLoader[LoadedBatch]:
-    loader: DataLoader[Any] = DataLoader(  # gives what _collate makes
-        _Timed(clips),
+    timed: Dataset[Any] = _Timed(clips)  # _collate makes a LoadedBatch of its samples
+    return _Loader(
+        timed,
         collate_fn=_collate,
         batch_sampler=batches,
         num_workers=num_workers,
@@ -230,7 +258,6 @@ def _loader(
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # its own: a loader must not draw from the run's random state
     )
-    return loader
 
 
 def _start_worker(worker: int) -> None:
@@ -238,8 +265,8 @@ def _start_worker(worker: int) -> None:
 
     Ctrl-C and `timeout` signal the whole process group, Slurm every process of a job: a worker that died of
     it would take the run along before it has saved. So each has a group of its own and does not heed SIGINT,
-    SIGUSR1, or a SIGTERM of others; that of its parent ends it, which is how Python ends the workers that
-    are left at exit.
+    SIGUSR1, SIGHUP, or a SIGTERM of others; that of its parent ends it, which is how Python ends the workers
+    that are left at exit. SIGTERM is blocked here (`_sigterm_blocked`): who waits for it sees its sender.
     """
     import cv2
 
@@ -248,7 +275,7 @@ def _start_worker(worker: int) -> None:
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # only who waits for it sees its sender
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_heed_parent, daemon=True).start()
 
 

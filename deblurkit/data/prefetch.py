@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from deblurkit.data.loaders import LoadedBatch
+from deblurkit.data.loaders import FORKING, LoadedBatch
 from deblurkit.data.raw import Clip, RawClip, as_clips
 
 _AHEAD = 2  # batches that wait on the device
@@ -38,6 +38,10 @@ class LoadTimes:
 class Side(Protocol):
     """A stream beside the one that computes."""
 
+    def begin(self) -> None:
+        """Prepare the thread that works on this side."""
+        ...
+
     def run(self, work: Callable[[], Clip]) -> Made:
         """Do ``work`` on the stream; return its result and what says when it is there."""
         ...
@@ -49,6 +53,9 @@ class Side(Protocol):
 
 class _SameSide:
     """No stream of its own: a CPU has done the work when it returns."""
+
+    def begin(self) -> None:
+        pass
 
     def run(self, work: Callable[[], Clip]) -> Made:
         return work(), None
@@ -62,6 +69,9 @@ class _CudaSide:
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
+
+    def begin(self) -> None:
+        torch.cuda.set_device(self._stream.device)  # each thread has one of its own, at first the first GPU
 
     def run(self, work: Callable[[], Clip]) -> Made:
         with torch.cuda.stream(self._stream):
@@ -124,7 +134,8 @@ def ahead(
     """Yield ``arrive`` of every batch, made by a thread on ``side`` a little before it is asked for.
 
     What goes wrong in the thread is raised here; closing the generator ends the thread. The first batch is
-    made by the caller's thread: a loader forks its workers then, and a fork wants no other thread.
+    made by the caller's thread: a loader forks its workers then, and a fork wants no other thread. Loaders
+    that come later (of a validation) fork while this one rests (`loaders.FORKING`).
     """
     source = iter(batches)
     try:
@@ -142,11 +153,14 @@ def ahead(
 
     def work() -> None:
         try:
-            for batch in source:
-                if unwanted.is_set():
+            side.begin()
+            while not unwanted.is_set():
+                with FORKING:
+                    batch = next(source, None)
+                    made = None if batch is None else side.run(lambda batch=batch: arrive(batch))  # type: ignore[misc]
+                bring(made)
+                if made is None:
                     return
-                bring(side.run(lambda batch=batch: arrive(batch)))  # type: ignore[misc]
-            bring(None)
         except Exception as error:
             bring(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from deblurkit.language import resolve_language
+from deblurkit.render.lasting_stream import lasting
 from deblurkit.render.startup import data_loading_table, run_line
 from deblurkit.timing.console import format_frame
 from deblurkit.timing.records import StepTiming
@@ -27,11 +29,12 @@ class TrainingDisplay:
 
     Args:
         language: ``auto``, ``en`` or ``zh``, of the start-up table.
-        console: where to; standard error by default, so that results stay alone on standard output.
+        console: where to; standard error by default, so that results stay alone on standard output, and as
+            long as there is anyone to read it.
     """
 
     def __init__(self, *, language: str = "auto", console: Console | None = None) -> None:
-        self.console = console if console is not None else Console(stderr=True, highlight=False)
+        self.console = console if console is not None else _standard_error()
         self._language = resolve_language(language)
         self._progress = Progress(
             TextColumn("step"),
@@ -94,11 +97,7 @@ class TrainingDisplay:
 
     def validated(self, step: int, result: Validation) -> None:
         """Print the scores of a validation."""
-        score = result.score
-        self._print(
-            f"step {step}: PSNR {score.psnr_db:.2f} dB (blurry {score.psnr_db_blurry:.2f}),"
-            f" SSIM {score.ssim:.4f} (blurry {score.ssim_blurry:.4f}), protocol {result.protocol}"
-        )
+        self._print(f"step {step}: {result.as_words()}, protocol {result.way}")
 
     def verified(self, checks: Sequence[Check]) -> None:
         """Print how many checks passed at the end, and each that did not."""
@@ -110,3 +109,7 @@ class TrainingDisplay:
 
     def _print(self, text: str, *, style: str | None = None) -> None:
         self.console.print(text, style=style, markup=False, soft_wrap=True)
+
+
+def _standard_error() -> Console:
+    return Console(file=lasting(sys.stderr), highlight=False)

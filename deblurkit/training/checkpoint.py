@@ -29,6 +29,7 @@ from deblurkit.units import plural
 SCHEMA = "deblurkit-checkpoint/2"  # 1 had the random states of one process
 BEST = "best.pt"
 BEST_RECORD = "best.json"
+ASIDE = ".unreadable"  # added to the name of a file that a run has passed over
 _SETTINGS = ("betas", "weight_decay", "lr_factor")  # of a group: as the configuration has them now
 _SCHEMA = re.compile(r"deblurkit-checkpoint/(\d+)")
 _VERSION = 2
@@ -126,8 +127,10 @@ def restore_run(
     """Put a loaded checkpoint's weights, optimiser and scaler back in place.
 
     Raises:
-        CheckpointError: if they belong to another network or optimiser.
+        CheckpointError: if they belong to another network or optimiser; nothing was changed then, but the
+            weights where the optimiser has other groups.
     """
+    _check_optimizer(state, optimizer)
     load_weights(state, model)
     settings = [{key: group[key] for key in _SETTINGS if key in group} for group in optimizer.param_groups]
     try:
@@ -139,6 +142,23 @@ def restore_run(
     for group, now in zip(optimizer.param_groups, settings, strict=True):
         group.update(now)
     precision.load_state_dict(state["scaler"])
+
+
+def _check_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
+    """Raise a CheckpointError if a checkpoint's states are those of the other optimiser.
+
+    Both would take them up, and ask in the first step for what is not in them.
+    """
+    names = {name for values in state["optimizer"]["state"].values() for name in values}
+    saved = "adamw" if "exp_avg" in names else "adamw8bit"  # whose names depend on the version
+    own = "adamw" if isinstance(optimizer, torch.optim.AdamW) else "adamw8bit"
+    if names and saved != own:
+        install = "; it needs bitsandbytes, which has to be installed" if saved == "adamw8bit" else ""
+        raise CheckpointError(
+            f"TRAIN.OPTIM.TYPE: the checkpoint has the optimiser states of {saved}, and this run's optimiser"
+            f" is {own}; go on with --set TRAIN.OPTIM.TYPE={saved}{install}, or begin a new run from its"
+            " weights by MODEL.PRETRAINED"
+        )
 
 
 def load_weights(state: dict[str, Any], model: nn.Module) -> None:
@@ -174,16 +194,36 @@ def step_of(path: Path) -> int:
     return int(path.stem.rpartition("_")[2])
 
 
+class Found(NamedTuple):
+    """A checkpoint that was read: its file and its content."""
+
+    path: Path
+    state: dict[str, Any]
+
+
 def load_newest(folder: Path, *, warn: Callable[[str], None]) -> dict[str, Any] | None:
+    """Return the content of what `find_newest` finds."""
+    found = find_newest(folder, warn=warn)
+    return None if found is None else found.state
+
+
+def holds_any(folder: Path) -> bool:
+    """Return whether there is a checkpoint in ``folder``, whole or not: of a step, or the best one."""
+    return bool(checkpoints_in(folder)) or (folder / BEST).exists()
+
+
+def find_newest(folder: Path, *, warn: Callable[[str], None]) -> Found | None:
     """Return the newest checkpoint of ``folder`` that can be read, or None where there is none at all.
+
+    ``best.pt`` is one of them: it may be whole where the files of steps are not.
 
     Raises:
         CheckpointError: if there are some and all are damaged.
     """
-    paths = checkpoints_in(folder)
+    paths = _oldest_first(folder)
     for path in reversed(paths):
         try:
-            return load_checkpoint(path)
+            return Found(path, load_checkpoint(path))
         except CheckpointError as error:
             warn(f"{error}; trying the one before")
     if paths:
@@ -192,13 +232,29 @@ def load_newest(folder: Path, *, warn: Callable[[str], None]) -> dict[str, Any] 
     return None
 
 
-def remove_old(folder: Path, *, keep: int) -> None:
+def _oldest_first(folder: Path) -> list[Path]:
+    """Return all checkpoints of a folder; ``best.pt`` is before its step's own file, or else the first."""
+    paths = checkpoints_in(folder)
+    if not (folder / BEST).exists():
+        return paths
+    best = best_of(folder)
+    is_recorded = best is not None and _content_id(folder / BEST) == best.content
+    step = best.step if best is not None and is_recorded else -1
+    return sorted([folder / BEST, *paths], key=lambda path: step if path.name == BEST else step_of(path))
+
+
+def remove_old(folder: Path, *, keep: int, step: int) -> None:
     """Delete all but the newest ``keep`` step checkpoints, and what killed runs left half written.
 
-    The best one stays under its own name.
+    The best one stays under its own name. Files of steps after ``step``, which was saved just now, were
+    passed over when the run went on, as they could not be read: they are set aside and do not count.
     """
     _mend_best(folder)
-    for path in checkpoints_in(folder)[:-keep]:
+    paths = checkpoints_in(folder)
+    for path in [path for path in paths if step_of(path) > step]:
+        path.replace(path.with_name(path.name + ASIDE))
+        paths.remove(path)
+    for path in paths[:-keep]:
         path.unlink(missing_ok=True)
     for path in folder.glob(".*.partial"):
         path.unlink(missing_ok=True)
@@ -212,12 +268,14 @@ class Best(NamedTuple):
         psnr_db: its validation PSNR [dB].
         scored_until: the last step that was compared with it.
         content: what tells its file from any other.
+        scored_by: how scores were made; those of another way do not compare. Empty where it is not known.
     """
 
     step: int
     psnr_db: float
     scored_until: int
     content: str
+    scored_by: str = ""
 
 
 def best_of(folder: Path) -> Best | None:
@@ -225,26 +283,37 @@ def best_of(folder: Path) -> Best | None:
     try:
         record = json.loads((folder / BEST_RECORD).read_text(encoding="utf-8"))
         return Best(
-            int(record["step"]), float(record["psnr_db"]), int(record["scored_until"]), str(record["content"])
+            int(record["step"]),
+            float(record["psnr_db"]),
+            int(record["scored_until"]),
+            str(record["content"]),
+            str(record.get("scored_by", "")),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def keep_best(folder: Path, path: Path, score: float) -> bool:
+def compares(best: Best | None, scored_by: str) -> bool:
+    """Return whether scores that are made in the way ``scored_by`` can be held against that of the best."""
+    return best is not None and ("" in (best.scored_by, scored_by) or best.scored_by == scored_by)
+
+
+def keep_best(folder: Path, path: Path, score: float, *, scored_by: str = "") -> bool:
     """Return whether a checkpoint is better than all others; if so, ``best.pt`` becomes a second name of it.
 
     Args:
         folder: of the run's checkpoints.
         path: a step checkpoint in it.
         score: its validation PSNR [dB]; NaN is never better.
+        scored_by: how it was made; where that was another way until now, this is the first to compare.
     """
     best, step = _mend_best(folder), step_of(path)
+    best = best if compares(best, scored_by) else None
     is_better = not math.isnan(score) and (best is None or score > best.psnr_db)
     # Taken again after a resume: what was damaged under one name is so under the other.
     is_better |= best is not None and (step, score) == (best.step, best.psnr_db)
     if is_better:
-        best = Best(step, score, step, _content_id(path) or "")
+        best = Best(step, score, step, _content_id(path) or "", scored_by)
     elif best is not None:
         best = best._replace(scored_until=step)
     if best is not None:

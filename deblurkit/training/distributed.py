@@ -7,6 +7,7 @@ import datetime
 import gc
 import io
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from deblurkit.errors import DeblurkitError
+from deblurkit.errors import DeblurkitError, LostPeer
 from deblurkit.units import plural
 
 STORE = "DEBLURKIT_STORE"  # a file by which the processes of one machine find each other, without a port
+_FAREWELL = 10.0  # seconds that leaving may take after an error
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
@@ -64,6 +66,17 @@ class Ranks:
     def from_main(self, value: Any) -> Any:
         """Return what rank 0 has passed in; all have to call it."""
         return self.gather(value if self.is_main else None)[0]
+
+    def from_rank(self, value: Any, *, source: int) -> Any:
+        """Return what rank ``source`` has passed in, which it alone sends; all have to call it."""
+        if self.world_size == 1:
+            return value
+        packed = _packed(value if self.rank == source else None)
+        size = torch.tensor([len(packed)])
+        dist.broadcast(size, src=source)
+        content = packed if self.rank == source else torch.zeros(int(size), dtype=torch.uint8)
+        dist.broadcast(content, src=source)
+        return _unpacked(content)
 
     def mean(self, value: float) -> float:
         """Return the mean over the ranks; all have to call it."""
@@ -148,17 +161,18 @@ def ranks_of_environment() -> Ranks:
 
 
 @contextlib.contextmanager
-def joined(ranks: Ranks, *, timeout_minutes: float) -> Iterator[Ranks]:
+def joined(ranks: Ranks, *, timeout_minutes: float, device: str = "auto") -> Iterator[Ranks]:
     """Meet the other ranks for the block: by gloo between hosts, by NCCL between GPUs.
 
     Args:
         ranks: of this process.
         timeout_minutes: how long a rank waits for the others before it gives up.
+        device: as TRAIN.DEVICE; with ``cpu``, GPUs that are there do not matter.
     """
     if ranks.world_size == 1:
         yield ranks
         return
-    has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    has_nccl = device != "cpu" and torch.cuda.is_available() and dist.is_nccl_available()
     if has_nccl:
         if ranks.local_rank >= torch.cuda.device_count():
             raise DeblurkitError(
@@ -183,9 +197,34 @@ def joined(ranks: Ranks, *, timeout_minutes: float) -> Iterator[Ranks]:
     try:
         yield ranks
         gc.collect()  # a wrapped network's threads have to end before the group does
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
+        ranks.wait()  # by gloo, which needs no GPU for it
+    except BaseException:
+        _leave_in_time()
+        raise
+    dist.destroy_process_group()
+
+
+def _leave_in_time() -> None:
+    """Leave the group after an error, which is told of even where leaving waits for a rank that is lost."""
+    leaving = threading.Thread(target=dist.destroy_process_group, name="deblurkit-leave", daemon=True)
+    leaving.start()
+    leaving.join(timeout=_FAREWELL)
+
+
+@contextlib.contextmanager
+def told_of_lost_peers(ranks: Ranks) -> Iterator[None]:
+    """Have what only says that another rank has ended come out of the block as that.
+
+    Raises:
+        LostPeer: instead of PyTorch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks.world_size == 1 or not is_loss_of_peer(error):
+            raise
+        reason = _first_line(error)
+        raise LostPeer(f"rank {ranks.rank}: another rank has ended or does not answer ({reason})") from error
 
 
 def is_loss_of_peer(error: BaseException) -> bool:
@@ -193,6 +232,8 @@ def is_loss_of_peer(error: BaseException) -> bool:
     if not isinstance(error, RuntimeError) or not dist.is_available():
         return False
     text = str(error).casefold()
+    if "out of memory" in text:  # its own
+        return False
     signs = ("connection closed by peer", "connection reset", "broken pipe", "gloo", "nccl", "socket")
     return isinstance(error, dist.DistError) or any(sign in text for sign in signs)
 

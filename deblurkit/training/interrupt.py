@@ -1,18 +1,23 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 taken as a wish to stop after the step that is running."""
+"""Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP taken as a wish to stop after the step that is running."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
 from deblurkit.errors import DeblurkitError
 
-# Slurm's --signal=USR1@120 gives a run time to save before its end; unhandled, it would end it at once.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# Slurm's --signal=USR1@120 gives a run time to save before its end; unhandled, it would end it at once. A
+# terminal that is closed, or an ssh connection that is lost, sends SIGHUP.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+LAUNCHER = "DEBLURKIT_LAUNCHER"  # the environment's name of the process that has started this one
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PATIENCE = 1.0  # seconds that the end of a run waits for the word to be out
 
 
@@ -20,18 +25,44 @@ class InterruptedRun(DeblurkitError):
     """A run that was asked to stop and has saved what it had.
 
     Attributes:
-        exit_code: 128 and the signal's number, as shells count it.
+        signal_number: of the signal that asked.
+        exit_code: 128 and that number, as shells count it.
     """
 
     def __init__(self, message: str, signal_number: int) -> None:
+        self.signal_number = int(signal_number)
         self.exit_code = 128 + signal_number
         super().__init__(message)
 
 
-class StopRequest:
-    """Holds back SIGINT, SIGTERM and SIGUSR1 until somebody looks; SIGINT after any of them interrupts.
+def heeded_signals() -> list[signal.Signals]:
+    """Return the signals that stop a run; nohup has SIGHUP ignored, and so it stays."""
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in SIGNALS if not (is_ignored and number == signal.SIGHUP)]
 
-    A further SIGTERM or SIGUSR1 changes nothing: `torchrun` passes on what its processes may have had
+
+def stop_with_launcher() -> None:
+    """Have the kernel send this process SIGTERM when the one that has started it is gone, however it ended.
+
+    Without it, ranks whose launcher was killed would train on, unseen. Only Linux can do it; where nobody has
+    left word in the environment, nothing is done.
+
+    Raises:
+        DeblurkitError: if it is gone already.
+    """
+    launcher = os.environ.get(LAUNCHER)
+    if launcher is None or sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):  # a C library without it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != int(launcher):
+        raise DeblurkitError(f"process {launcher}, which has started this one, has ended")
+
+
+class StopRequest:
+    """Holds back `heeded_signals` until somebody looks; SIGINT after any of them interrupts.
+
+    A further one of the others changes nothing: `torchrun` passes on what its processes may have had
     already, and Slurm sends SIGTERM while a run that had SIGUSR1 may still be saving.
 
     Args:
@@ -52,7 +83,7 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         """Take over the signals; in another thread than the main one this does nothing."""
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in heeded_signals():
                 self._before[number] = signal.signal(number, self._note)
         return self
 

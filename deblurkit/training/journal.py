@@ -49,12 +49,10 @@ class Journal:
         score = result.score
         few = result.split_sequences is not None
         which = f"quick look at {len(result.sequences)} of {result.split_sequences}" if few else "validation"
-        self.line(
-            f"{which} after step {step} ({result.protocol}): PSNR {score.psnr_db:.2f} dB"
-            f" (blurry {score.psnr_db_blurry:.2f}), SSIM {score.ssim:.4f} (blurry {score.ssim_blurry:.4f})"
-        )
+        self.line(f"{which} after step {step} ({result.way}): {result.as_words()}")
         tag = "quick_look" if few else "validation"
-        self.scalars(step, {f"{tag}/psnr_db": score.psnr_db, f"{tag}/ssim": score.ssim})
+        numbers = {"psnr_db": score.psnr_db, "ssim": score.ssim, "lpips": score.lpips}
+        self.scalars(step, {f"{tag}/{name}": value for name, value in numbers.items()})
 
     def picture(self, step: int, image: Frames) -> None:
         """Add a picture, (H, W, 3) uint8 RGB, to TensorBoard."""

@@ -7,23 +7,27 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, start_processes
-from torch.distributed.elastic.multiprocessing.api import PContext, RunProcsResult
+from torch.distributed.elastic.multiprocessing.api import PContext, SubprocessContext
 
 from deblurkit import last_words
 from deblurkit.data.workers import available_cpus
 from deblurkit.errors import DeblurkitError
 from deblurkit.training.distributed import STORE
+from deblurkit.training.interrupt import LAUNCHER, heeded_signals
+from deblurkit.units import plural
 
 PROGRAM = ("-m", "deblurkit")
 _LOOK_EVERY = 0.1  # seconds
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_ENDED_BY_US = 128 + signal.SIGTERM
+_GRACE = 3.0  # seconds that ranks have to end by themselves after one that has only lost another
 
 
 class RankFailed(DeblurkitError):
@@ -38,7 +42,7 @@ def launch(arguments: Sequence[str], *, processes: int, on_gpus: bool = True) ->
     """Run ``deblurkit`` with ``arguments`` in as many processes, and return when all have done their part.
 
     They meet by a file, and on a loopback interface: nothing listens on a network. The first to fail ends
-    all; SIGINT, SIGTERM and SIGUSR1 go to each of them.
+    all; the signals that stop a run go to each of them.
 
     Raises:
         DeblurkitError: if there are fewer GPUs.
@@ -48,7 +52,8 @@ def launch(arguments: Sequence[str], *, processes: int, on_gpus: bool = True) ->
     if there and processes > there:
         raise DeblurkitError(f"--gpus {processes}: PyTorch finds {there} on this machine; see `nvidia-smi`")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory(prefix="deblurkit-ranks-") as folder:
+    signals = heeded_signals()  # the engine takes over all, even what nohup has ignored
+    with tempfile.TemporaryDirectory(prefix="deblurkit-ranks-") as folder, _kept_handlers():
         ranks = range(processes)
         context = start_processes(
             name="deblurkit",
@@ -57,10 +62,10 @@ def launch(arguments: Sequence[str], *, processes: int, on_gpus: bool = True) ->
             envs={rank: _environment(rank, processes, Path(folder)) for rank in ranks},
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
-        with _forwarding(context):
-            result = _wait(context)
-        if result.is_failed():
-            raise _reason(result, Path(folder))
+        _forward(signals, context)
+        ended = _wait(context, Path(folder))
+        if any(ended.values()):
+            raise _reason(ended, processes, Path(folder))
 
 
 def _environment(rank: int, processes: int, folder: Path) -> dict[str, str]:
@@ -70,6 +75,7 @@ def _environment(rank: int, processes: int, folder: Path) -> dict[str, str]:
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
         STORE: str(folder / "store"),
+        LAUNCHER: str(os.getpid()),
         last_words.PATH: str(_words_of(rank, folder)),
     }
     usual = {
@@ -85,7 +91,18 @@ def _words_of(rank: int, folder: Path) -> Path:
 
 
 @contextmanager
-def _forwarding(context: PContext) -> Iterator[None]:
+def _kept_handlers() -> Iterator[None]:
+    """Put back, at the end of the block, the handlers of all signals that the engine or `_forward` take."""
+    taken = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in taken}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _forward(signals: Sequence[signal.Signals], context: PContext) -> None:
     """Hand signals on to the processes, which have sessions of their own; they decide when they end."""
 
     def hand_on(number: int, frame: FrameType | None) -> None:
@@ -95,37 +112,72 @@ def _forwarding(context: PContext) -> Iterator[None]:
             except ProcessLookupError:
                 continue
 
-    before = {number: signal.signal(number, hand_on) for number in _FORWARDED}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    if signal.SIGHUP not in signals:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in signals:
+        signal.signal(number, hand_on)
 
 
-def _wait(context: PContext) -> RunProcsResult:
+def _wait(context: PContext, folder: Path) -> dict[int, int]:
+    """Return the exit codes of the processes that have ended by themselves, once all have or one has failed.
+
+    The others are ended then. Where one only says that it has lost another, that one has a moment to end.
+    """
+    until = None
     try:
         while True:
-            result = context.wait(timeout=1, period=_LOOK_EVERY)
-            if result is not None:
-                return result
+            ended = _ended(context)
+            words = {rank: last_words.read(_words_of(rank, folder)) for rank, code in ended.items() if code}
+            if len(ended) == len(context.pids()):
+                return ended
+            if any(said is None or not said.is_lost_peer for said in words.values()):
+                return ended
+            if words and until is None:
+                until = time.monotonic() + _GRACE
+            if until is not None and time.monotonic() > until:
+                return ended
+            time.sleep(_LOOK_EVERY)
     finally:
-        context.close(signal.SIGKILL)  # of those that are left there is none, unless this process fails
+        context.close()  # of those that are left: SIGTERM, and SIGKILL half a minute later
 
 
-def _reason(result: RunProcsResult, folder: Path) -> RankFailed:
-    """Return why the run has ended: the words of a process that was not just left alone by another."""
-    spoken = {rank: last_words.read(_words_of(rank, folder)) for rank in sorted(result.failures)}
-    own = {rank: words for rank, words in spoken.items() if words is not None and not words.is_lost_peer}
+def _ended(context: PContext) -> dict[int, int]:
+    """Return the exit codes of the processes that have ended, negative for those that a signal has killed."""
+    assert isinstance(context, SubprocessContext)
+    codes = {rank: started.proc.poll() for rank, started in context.subprocess_handlers.items()}
+    return {rank: code for rank, code in codes.items() if code is not None}
+
+
+def _reason(ended: Mapping[int, int], processes: int, folder: Path) -> RankFailed:
+    """Return why the run has ended: the words of a process that was not just left alone by another.
+
+    Args:
+        ended: exit codes of those that have ended by themselves; the others were ended by `_wait`, and what
+            they say of that is no reason.
+        processes: that were started.
+        folder: where they leave their words.
+    """
+    spoken = {rank: last_words.read(_words_of(rank, folder)) for rank in range(processes)}
+    own = {
+        rank: words
+        for rank, words in spoken.items()
+        if words is not None and not words.is_lost_peer and (rank in ended or words.exit_code != _ENDED_BY_US)
+    }
     for rank, words in own.items():
         said_by_all = len(own) > 1 and len({other.message for other in own.values()}) == 1
         return RankFailed(words.message if said_by_all else f"rank {rank}: {words.message}", words.exit_code)
-    codes = {rank: result.failures[rank].exitcode for rank in spoken}
-    # The engine ends the others by SIGTERM: where there is any other reason, that is not it.
-    rank = min(spoken, key=lambda rank: (spoken[rank] is not None, codes[rank] == -signal.SIGTERM))
-    code = codes[rank]
-    if code >= 0:
-        return RankFailed(f"rank {rank} ended with exit code {code}; its last lines are above", code or 1)
+    for rank, code in ended.items():
+        if code and spoken[rank] is None:
+            return _of_silent(rank, code)
+    rank, words = next((rank, words) for rank, words in spoken.items() if words is not None and rank in ended)
+    hung = processes - len(ended)
+    rest = f"; {plural(hung, 'rank')} of {processes} did not end with it and had to be ended" if hung else ""
+    return RankFailed(words.message + rest, words.exit_code)
+
+
+def _of_silent(rank: int, code: int) -> RankFailed:
+    if code > 0:
+        return RankFailed(f"rank {rank} ended with exit code {code}; its last lines are above", code)
     name = signal.Signals(-code).name
     hint = "; the kernel does so where memory is short (see `dmesg`)" if name == "SIGKILL" else ""
     return RankFailed(f"rank {rank} was killed by {name}{hint}; --resume auto goes on", 1)

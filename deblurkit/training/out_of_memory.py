@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import math
 import os
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,9 @@ import torch
 from pydantic import ValidationError
 
 from deblurkit.config.schema import Config, as_values
+from deblurkit.errors import DeblurkitError
 from deblurkit.training.nvml import Holder, find_gpu
+from deblurkit.training.support import can_be_shared
 from deblurkit.units import format_bytes, format_share
 
 _PHRASES = ("out of memory", "can't allocate memory", "not enough memory: you tried", "ALLOC_FAILED")
@@ -103,6 +106,8 @@ def explain(
     device: torch.device,
     processes: Sequence[Holder] | None = None,
     found: Sequence[Remedy] | None = None,
+    advice: Sequence[str] | None = None,
+    world_size: int = 1,
 ) -> str:
     """Return what a user needs to know, in lines: asked, free, holders, and three remedies.
 
@@ -113,6 +118,8 @@ def explain(
         processes: who holds memory of the device; None asks the driver, and takes the error's word where
             that says nothing.
         found: what to propose; None is what frees memory in training (`remedies`).
+        advice: lines that are told instead, where settings of a run do not help.
+        world_size: processes that train together.
     """
     text = str(error)
     of_host = device.type == "cpu" or "CPUAllocator" in text or isinstance(error, MemoryError)
@@ -123,11 +130,33 @@ def explain(
         holders = gpu.holders() if gpu is not None else list(processes or ())
         lines += _holder_lines(holders or _holders_in(text))
         lines += _unused_lines(request)
+    if advice is not None:
+        return "\n  ".join([*lines, *advice])
     proposed = remedies(config, of_host=of_host) if found is None else found
     lines += _remedy_lines(proposed[:_SHOWN])
-    if found is None and halved(config) is not None and not config.train.auto_halve_batch:
-        lines.append("to have a run do so by itself: --set TRAIN.AUTO_HALVE_BATCH=true")
+    if found is None:
+        lines += _alone_lines(config) if world_size == 1 else _together_lines(config, world_size)
     return "\n  ".join(lines)
+
+
+@contextlib.contextmanager
+def explained(config: Config, *, device: torch.device, advice: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """Have what is out of memory in the block end in the lines of `explain`.
+
+    Args:
+        config: of the run whose network is called.
+        device: that it is called on.
+        advice: gives what to do about it; asked when it has happened.
+
+    Raises:
+        DeblurkitError: instead of PyTorch's or Python's error.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeblurkitError(explain(error, config, device=device, advice=advice())) from error
 
 
 def halved(config: Config) -> Config | None:
@@ -311,6 +340,23 @@ def _remedy_lines(found: Sequence[Remedy]) -> Iterator[str]:
     if len(found) > 1:
         left = math.prod(1 - remedy.share for remedy in found)
         yield f"all of them together: about {format_share(1 - left)}"
+
+
+def _alone_lines(config: Config) -> Iterator[str]:
+    if halved(config) is not None and not config.train.auto_halve_batch:
+        yield "to have a run do so by itself: --set TRAIN.AUTO_HALVE_BATCH=true"
+
+
+def _together_lines(config: Config, world_size: int) -> Iterator[str]:
+    """Yield what only several processes can do, and what they cannot."""
+    shared = _changed(config, {"TRAIN.PARALLEL": "fsdp"})
+    if config.train.parallel == "ddp" and shared is not None and can_be_shared(shared):
+        yield (
+            "each rank has a copy of all weights, gradients and optimiser states: with --set"
+            f" TRAIN.PARALLEL=fsdp it keeps 1/{world_size} of them (not of the activations)"
+        )
+    if config.train.auto_halve_batch:
+        yield "TRAIN.AUTO_HALVE_BATCH is for one process, and several do without it"
 
 
 def _holders_in(text: str) -> list[Holder]:

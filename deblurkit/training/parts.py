@@ -80,6 +80,11 @@ class RunParts:
         batches = self.batches_per_epoch * every
         return every > 0 and step * self.accumulation // batches > (step - 1) * self.accumulation // batches
 
+    def clip_size_at(self, step: int) -> tuple[int, int]:
+        """Return the frames and the side [px] of the clips that ``step`` ends with."""
+        epoch = (step * self.accumulation - 1) // self.batches_per_epoch
+        return self.clips.length_at(epoch), self.clips.crop_at(epoch)
+
     @property
     def schedule(self) -> Schedule:
         """The learning rate of every step."""
@@ -219,14 +224,16 @@ def _training_clips(
     on_worker: bool,
 ) -> TrainingClips:
     data = config.data
-    (_, first), *later = data.crops_by_epoch
+    (_, crop), *later_crops = data.crops_by_epoch
+    (_, length), *later_lengths = data.clips_by_epoch
     return TrainingClips(
         sequences_of(dataset, data.train_split, cache=cache),
-        clip_length=data.clip_len,
-        crop_size=first,
+        clip_length=length,
+        crop_size=crop,
         num_voxel_bins=data.num_voxel_bins,
         seed=config.seed,
-        later_crops=later,
+        later_crops=later_crops,
+        later_lengths=later_lengths,
         noise=_noise(data),
         voxels_on_worker=on_worker,
         counted=counted,

@@ -12,6 +12,7 @@ from torch import nn
 
 from deblurkit.cache.stats import format_cache_stats
 from deblurkit.data.prefetch import LoadTimes
+from deblurkit.errors import CheckpointError
 from deblurkit.files import write_text
 from deblurkit.timing.clock import Clock
 from deblurkit.training.journal import Journal
@@ -82,7 +83,7 @@ class Reporting:
         self.seconds = 0.0
         self.outside = {"validation": 0.0, "checkpoints": 0.0}
         self._first_step = first_step
-        self._evidence = RunEvidence(device_type=parts.device.type)
+        self._evidence = RunEvidence(device_type=parts.device.type, protocol=config.test.protocol)
         self._vitals = Vitals(folder, device=parts.device) if self._ranks.is_main else None
         self._rate = _Rate(samples)
         self._journal.line(parts.precision.as_line())
@@ -112,7 +113,7 @@ class Reporting:
         load_ms = self._load_ms()
         total, rate = self._parts.total_steps, record.learning_rate
         progress = Progress(record.step, total, loss, rate, per_second, data_ms, load_ms)
-        self._note(progress)
+        self._note(progress, steady_loss=self._steady(loss))
         self._journal.line(progress.as_line())
         self._journal.scalars(
             record.step,
@@ -167,8 +168,11 @@ class Reporting:
         evidence.weights_are_finite = all(bool(p.isfinite().all()) for p in parts.model.parameters())
         if saving.has(last_step):
             path = saving.path(last_step)
-            evidence.reload_differences = reload_differences(path, saving.in_memory())
             evidence.checkpoint_bytes = path.stat().st_size
+            try:
+                evidence.reload_differences = reload_differences(path, saving.in_memory())
+            except CheckpointError as error:
+                evidence.reload_error = str(error)
         if parts.device.type == "cuda":
             evidence.gpu_peak_bytes = torch.cuda.max_memory_reserved(parts.device)
             evidence.gpu_total_bytes = torch.cuda.mem_get_info(parts.device)[1]
@@ -184,10 +188,12 @@ class Reporting:
         self.timing.close()
         self._journal.close()
 
-    def _note(self, progress: Progress) -> None:
+    def _note(self, progress: Progress, *, steady_loss: float) -> None:
         """Keep what the checks at the end look at."""
         evidence = self._evidence
         evidence.losses.append((progress.step, progress.loss))
+        evidence.steady_losses.append(steady_loss)
+        evidence.clip_sizes.append(self._parts.clip_size_at(progress.step))
         evidence.samples_per_second.append(progress.samples_per_second)
         if progress.samples_per_second > 0:
             evidence.step_ms.append(1e3 * self._parts.effective_batch / progress.samples_per_second)
@@ -195,6 +201,14 @@ class Reporting:
             evidence.data_ms.append(progress.data_ms)
         if self._vitals is not None:
             evidence.vitals.append(self._vitals.look())
+
+    def _steady(self, loss: float) -> float:
+        """Return the loss without the terms that are not in every step, as the mean over the ranks."""
+        rare = self._objective.rare_terms()
+        if not rare:
+            return loss
+        own = sum(float(value) for name, value in self._objective.terms().items() if name not in rare)
+        return self._ranks.mean(own)
 
     def _terms(self) -> dict[str, float | None]:
         """Return the terms of the loss on this rank, where there are several."""

@@ -7,38 +7,45 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from deblurkit.config.schema import Config, as_values
 from deblurkit.data.loaders import told_of_killed_workers
-from deblurkit.errors import DeblurkitError, LostPeer
+from deblurkit.errors import DeblurkitError
 from deblurkit.files import check_writable, write_image, write_text
 from deblurkit.timing.clock import Clock, clock_for
 from deblurkit.training import checkpoint, metrics, out_of_memory
-from deblurkit.training.distributed import Ranks, Vote, is_loss_of_peer, joined, ranks_of_environment, summing
+from deblurkit.training.agreement import require_same_config, require_same_make, require_same_place
+from deblurkit.training.distributed import (
+    Ranks,
+    Vote,
+    joined,
+    ranks_of_environment,
+    summing,
+    told_of_lost_peers,
+)
 from deblurkit.training.ema import Ema
 from deblurkit.training.freezing import FrozenFlow
 from deblurkit.training.guard import NonFiniteGuard
-from deblurkit.training.interrupt import InterruptedRun, StopRequest
+from deblurkit.training.interrupt import InterruptedRun, StopRequest, stop_with_launcher
 from deblurkit.training.manifest import dataset_identity, read_manifest, recorded, run_manifest
-from deblurkit.training.objective import objective_of
+from deblurkit.training.objective import lpips_of, objective_of
 from deblurkit.training.observer import Observer, RunPlan, Silent
 from deblurkit.training.parts import RunParts, assemble, count_parameters, pick_device
 from deblurkit.training.reporting import Reporting
-from deblurkit.training.resume import state_to_resume
+from deblurkit.training.resume import state_of_all
+from deblurkit.training.run_folder import held, write_config
 from deblurkit.training.saving import Saving
 from deblurkit.training.sharding import are_finite, unsharded
 from deblurkit.training.step import StepRecord, run_steps
 from deblurkit.training.support import check_supported, without_effect
 from deblurkit.training.validate import FramePair, Frames, Validation
+from deblurkit.units import plural
 
 Picture = Callable[[FramePair], Frames]
 
-CONFIG_HEAD = "# Written by deblurkit train; the whole configuration of this run.\n"
 STOPPING = "stopping after this step and saving; Ctrl-C again to stop at once"
 
 
@@ -78,16 +85,16 @@ def train(
     Raises:
         DeblurkitError: for anything that the user can mend; nothing that was there is lost.
     """
+    stop_with_launcher()
     ranks = ranks_of_environment()
     listener = observer if ranks.is_main else Silent()
-    try:
-        with joined(ranks, timeout_minutes=config.train.rank_timeout_minutes):
-            return _train_within_memory(config, ranks, listener, resume, picture)
-    except RuntimeError as error:
-        if ranks.world_size == 1 or not is_loss_of_peer(error):
-            raise
-        reason = str(error).splitlines()[0]
-        raise LostPeer(f"rank {ranks.rank}: another rank has ended or does not answer ({reason})") from error
+    section = config.train
+    with (
+        told_of_lost_peers(ranks),
+        joined(ranks, timeout_minutes=section.rank_timeout_minutes, device=section.device),
+        held(config.log.save_dir) if ranks.is_main else contextlib.nullcontext(),
+    ):
+        return _train_within_memory(config, ranks, listener, resume, picture)
 
 
 def _train_within_memory(
@@ -104,25 +111,25 @@ def _train_within_memory(
             smaller = out_of_memory.halved(config) if wanted else None
             if smaller is None:
                 device = pick_device(config.train.device, local_rank=ranks.local_rank)
-                raise DeblurkitError(out_of_memory.explain(error, config, device=device)) from error
+                text = out_of_memory.explain(error, config, device=device, world_size=ranks.world_size)
+                raise DeblurkitError(text) from error
             observer.warning(
                 f"out of memory: TRAIN.BATCH_SIZE goes from {config.train.batch_size} to"
                 f" {smaller.train.batch_size}, with twice the accumulation; going on from the last checkpoint"
             )
             out_of_memory.forget(error)
-        config, resume = smaller, "auto"
+        has_saved = checkpoint.holds_any(config.log.save_dir / "checkpoints")
+        config, resume = smaller, "auto" if has_saved else resume
 
 
 def _train_once(
     config: Config, ranks: Ranks, observer: Observer, resume: str | None, picture: Picture | None
 ) -> Summary:
     folder = config.log.save_dir
-    if folder.exists() and not folder.is_dir():
-        raise DeblurkitError(f"{folder} is a file, a folder expected; choose another one by --output DIR")
-    state = state_to_resume(config, resume, warn=observer.warning)
-    _require_agreement(
-        ranks, "the step to go on after", None if state is None else int(state["step"]), folder
-    )
+    require_same_config(ranks, config)
+    state = state_of_all(config, resume, ranks=ranks, warn=observer.warning)
+    step = None if state is None else int(state["step"])
+    require_same_place(ranks, "the step to go on after", step, folder)
     for text in check_supported(config):
         observer.warning(text)
     if ranks.is_main:
@@ -137,25 +144,18 @@ def _train_once(
     )
     with contextlib.closing(parts):
         digest = (dataset_identity(config.data.root) or {}).get("manifest_sha256")
-        _require_agreement(ranks, "the dataset's manifest", digest, config.data.root)
+        require_same_place(ranks, "the dataset's manifest", digest, config.data.root)
+        require_same_make(ranks, "the optimiser", type(parts.optimizer).__name__)
         for text in without_effect(config, device=parts.device, total_steps=parts.total_steps):
             observer.warning(text)
         run = _Run(parts, observer, picture)
+        if ranks.world_size > 1:
+            require_same_make(ranks, "the networks of the loss", str(run.objective.fingerprints()))
         if state is not None:
             run.restore(state)
+        del state  # all of it on the host, beside what was made of it
         with StopRequest(told=lambda: observer.message(STOPPING)) as stop, told_of_killed_workers():
             return run.carry_out(stop)
-
-
-def _require_agreement(ranks: Ranks, what: str, value: int | str | None, place: Path) -> None:
-    """Raise a DeblurkitError, on all ranks, unless all have found the same."""
-    found = ranks.gather(value)
-    for rank, other in enumerate(found):
-        if other != found[0]:
-            raise DeblurkitError(
-                f"{place}: ranks do not see the same: {what} is {found[0] or 'none'} on rank 0 and"
-                f" {other or 'none'} on rank {rank}; all nodes need the same folder (a shared file system)"
-            )
 
 
 class _Run:
@@ -174,7 +174,14 @@ class _Run:
         self.objective = objective_of(
             parts.config, model=parts.model, precision=parts.precision, warn=observer.warning
         )
-        self.saving = Saving(parts, ema=self.ema, guard=self.guard)
+        self.lpips = lpips_of(
+            parts.config,
+            frame_shape=parts.held_out.clips.sequences[0].frame_shape,
+            device=parts.device,
+            ranks=parts.ranks,
+            warn=observer.warning,
+        )
+        self.saving = Saving(parts, ema=self.ema, guard=self.guard, networks=self.objective.fingerprints())
         self.called = FrozenFlow(parts.model, steps=parts.config.model.freeze_flow_steps, wrap=self._summing)
         self.done_steps = 0
         self.samples = 0
@@ -186,6 +193,9 @@ class _Run:
         """Take up a checkpoint; its random states are put back just before the first step."""
         for change in self.saving.restore(state):
             self.observer.warning(f"{change}; the run does not continue exactly as it was")
+        other_scores = self.saving.other_scores()
+        if other_scores is not None:
+            self.observer.warning(other_scores)
         self.observer.message(f"going on after step {state['step']} of an earlier part of this run")
         self.random_states = state["random"]
         self.done_steps = state["step"]
@@ -198,8 +208,11 @@ class _Run:
         if not self.ranks.is_main:
             return self._carry_out(stop)
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        self._write_config()
-        with recorded(self.folder / "run.json", self._manifest(), last_step=lambda: self.done_steps):
+        write_config(self.folder, self.config, done_steps=self.done_steps)
+        with (
+            recorded(self.folder / "run.json", self._manifest(), last_step=lambda: self.done_steps),
+            told_of_lost_peers(self.ranks),
+        ):
             return self._carry_out(stop)
 
     def _carry_out(self, stop: StopRequest) -> Summary:
@@ -227,19 +240,6 @@ class _Run:
             with self.saving.whole(), unsharded(parts.model):  # rank 0 checks alone
                 reporting.end(self.saving, last_step=self.done_steps, skipped_steps=skipped)
         return self._write_summary(result, reporting)
-
-    def _write_config(self) -> None:
-        """Write config.yaml; that of the part of the run before stays beside it where it was another."""
-        path = self.folder / "config.yaml"
-        text = CONFIG_HEAD + yaml.safe_dump(as_values(self.config), sort_keys=False, allow_unicode=True)
-        before = path.read_text(encoding="utf-8") if path.is_file() else text
-        if not before.startswith(CONFIG_HEAD):
-            raise DeblurkitError(
-                f"{path} is there already and was not written by a run; choose another folder by --output DIR"
-            )
-        if before != text and self.done_steps:
-            path.rename(self.folder / f"config_until_step_{self.done_steps:08d}.yaml")
-        write_text(path, text)
 
     def _manifest(self) -> dict[str, Any]:
         protocol = self.config.test.protocol
@@ -340,11 +340,14 @@ class _Run:
 
     def _validation_is_due(self, step: int) -> bool:
         log = self.config.log
-        due = _every(step, log.val_every_steps) or self.parts.ends_epochs(
-            step, every=log.metrics_every_epochs
-        )
-        is_last = step == self.parts.total_steps  # whose validation is the summary's
-        return (due and not is_last) or self._picture_is_due(step)
+        due = _every(step, log.val_every_steps) or self._metrics_are_due(step) or self._picture_is_due(step)
+        return due and step != self.parts.total_steps  # whose validation is the summary's
+
+    def _metrics_are_due(self, step: int) -> bool:
+        """Return whether a validation measures LPIPS: every so many epochs, and at the end."""
+        every = self.config.log.metrics_every_epochs
+        is_last = every > 0 and step == self.parts.total_steps
+        return is_last or self.parts.ends_epochs(step, every=every)
 
     def _quick_look_is_due(self, step: int) -> bool:
         due = _every(step, self.config.log.quick_val_every_steps)
@@ -402,6 +405,12 @@ class _Run:
                 progress=lambda done, total: self._leave_if_asked(stop),
                 ranks=self.ranks,
                 quick=is_quick,
+                lpips=self.lpips if self._metrics_are_due(step) and not is_quick else None,
+            )
+        if result.frames_not_finite:
+            self.observer.warning(
+                f"validation after step {step}: {plural(result.frames_not_finite, 'frame')} came out NaN or"
+                " infinite and have no score; float16 (TRAIN.AMP_DTYPE) may be too narrow for whole frames"
             )
         reporting.validated(step, result, is_quick=is_quick)
         if not is_quick:
@@ -456,7 +465,7 @@ class _Run:
             seconds=round(seconds, 3),
             samples_per_second=round(self.samples / seconds, 3) if seconds else 0.0,
             outside_seconds={name: round(taken, 3) for name, taken in reporting.outside.items()},
-            validation={"protocol": result.protocol, **result.score.as_dict()},
+            validation=result.as_dict(),
         )
         if self.ranks.is_main:
             write_text(self.folder / "summary.json", summary.as_json() + "\n")

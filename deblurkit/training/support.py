@@ -38,11 +38,23 @@ def check_supported(config: Config) -> list[str]:
     return warnings
 
 
+def can_be_shared(config: Config) -> bool:
+    """Return whether TRAIN.PARALLEL=fsdp goes with the other settings."""
+    return not _needs_whole_weights(config)
+
+
 def _check_parallel(config: Config) -> None:
     """Raise a DeblurkitError if TRAIN.PARALLEL fsdp meets what only whole weights can do."""
+    found = _needs_whole_weights(config)
+    if config.train.parallel == "fsdp" and found:
+        raise DeblurkitError(
+            f"TRAIN.PARALLEL=fsdp does not go with {' and '.join(found)}; or set TRAIN.PARALLEL=ddp"
+        )
+
+
+def _needs_whole_weights(config: Config) -> list[str]:
+    """Return the settings that only whole weights can do, and what to do about each."""
     train = config.train
-    if train.parallel != "fsdp":
-        return
     is_scaled = train.amp_enabled and train.amp_opt_level != "O0" and train.amp_dtype == "fp16"
     clashes = {
         "TRAIN.COMPILE_MODEL=true": (train.compile_model, "leave it off"),
@@ -50,11 +62,7 @@ def _check_parallel(config: Config) -> None:
         "TRAIN.OPTIM.TYPE=adamw8bit": (train.optim.type == "adamw8bit", "take adamw"),
         "TRAIN.AMP_DTYPE=fp16": (is_scaled, "take bf16, which needs no loss scaling"),
     }
-    found = [f"{key} ({remedy})" for key, (is_set, remedy) in clashes.items() if is_set]
-    if found:
-        raise DeblurkitError(
-            f"TRAIN.PARALLEL=fsdp does not go with {' and '.join(found)}; or set TRAIN.PARALLEL=ddp"
-        )
+    return [f"{key} ({remedy})" for key, (is_set, remedy) in clashes.items() if is_set]
 
 
 def without_effect(config: Config, *, device: torch.device, total_steps: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from deblurkit.data.raw import Clip
 from deblurkit.errors import DataError
 from deblurkit.training import metrics
 from deblurkit.training.distributed import ALONE, Ranks
+from deblurkit.training.interrupt import InterruptedRun
 from deblurkit.training.precision import Precision
+from deblurkit.training.shares import frames_given
 from deblurkit.training.step import takes_spikes, to_device
 from deblurkit.training.tiling import NO_OVERLAP, Tile, TimeBlend, restore_tiled
 
@@ -30,12 +32,20 @@ FrameCount = Callable[[int, int], None]
 Perceptual: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # two (N, 3, H, W) in [0, 1] -> (N,)
 
 
+class Lpips(NamedTuple):
+    """LPIPS as a metric: the name of its network, without which a number says nothing, and the distance."""
+
+    net: str
+    distance: Perceptual
+
+
 @dataclass(frozen=True)
 class FramePair:
     """One frame of a held-out sequence, each image (H, W, 3) uint8 RGB.
 
     Attributes:
         exact: what was restored, before it was rounded, float32 from 0 to 255; None where it is not kept.
+        is_finite: whether the network gave numbers; else ``restored`` is black where it gave none.
     """
 
     sequence: str
@@ -44,11 +54,14 @@ class FramePair:
     restored: Frames
     sharp: Frames
     exact: NDArray[np.float32] | None = None
+    is_finite: bool = True
 
 
 @dataclass(frozen=True)
 class Score:
     """PSNR in dB and SSIM of restored frames, and of the blurry ones that they were made from.
+
+    NaN where the network gave none of it as numbers.
 
     Attributes:
         lpips: perceptual distance (less is better), where it was measured; ``lpips_blurry`` likewise.
@@ -68,7 +81,7 @@ class Score:
         return 0.0 if same else self.psnr_db - self.psnr_db_blurry
 
     def as_dict(self) -> dict[str, float | None]:
-        """Return the numbers as JSON can hold them: an infinite PSNR is None, LPIPS only where measured."""
+        """Return the numbers as JSON can hold them: None for infinity and NaN, LPIPS only where measured."""
         measured = {name: value for name, value in asdict(self).items() if value is not None}
         return {name: value if math.isfinite(value) else None for name, value in measured.items()}
 
@@ -83,6 +96,10 @@ class Validation:
         sequences: score of each sequence by name.
         example: the frame in the middle of the first sequence.
         split_sequences: sequences of the split where fewer were scored, a quick look; else None.
+        frames_not_finite: restored frames with NaN or infinite values, which have no score.
+        lpips_net: that LPIPS was measured on; None where it was not.
+        tile: as TEST.TILE; None for whole frames.
+        tile_overlap: as TEST.TILE_OVERLAP; None for whole frames.
     """
 
     protocol: metrics.Protocol
@@ -90,50 +107,39 @@ class Validation:
     sequences: dict[str, Score]
     example: FramePair
     split_sequences: int | None = None
+    frames_not_finite: int = 0
+    lpips_net: str | None = None
+    tile: tuple[int, ...] | None = None
+    tile_overlap: tuple[int, ...] | None = None
 
+    @property
+    def way(self) -> str:
+        """How the numbers were made, in a few words; those of two ways do not compare."""
+        if self.tile is None:
+            return self.protocol
+        return f"{self.protocol}, tiles of {' x '.join(map(str, self.tile))}"
 
-@dataclass(frozen=True)
-class Share:
-    """What one rank restores.
+    def as_words(self) -> str:
+        """Return the score of the split and of the blurry frames, in one line."""
+        score = self.score
+        text = (
+            f"PSNR {score.psnr_db:.2f} dB (blurry {score.psnr_db_blurry:.2f}),"
+            f" SSIM {score.ssim:.4f} (blurry {score.ssim_blurry:.4f})"
+        )
+        if score.lpips is None:
+            return text
+        return f"{text}, LPIPS {self.lpips_net} {score.lpips:.4f} (blurry {score.lpips_blurry:.4f})"
 
-    Attributes:
-        batches: parts to load, in order; the first ones may be only for the frames they share with others.
-        owned: parts whose frames this rank scores.
-    """
-
-    batches: list[list[int]]
-    owned: frozenset[int]
-
-
-def share_of(clips: EvaluationClips, batches: Sequence[Sequence[int]], ranks: Ranks) -> Share:
-    """Return a rank's run of ``batches``, about as many frames as every other's.
-
-    Whole batches are dealt out, so that each is restored with the same neighbours as on one rank, and in runs
-    that follow one another. Where windows are blended in time, the ones before the run that reach into it are
-    restored again.
-    """
-    frames = [sum(_kept(clips.parts[index]) for index in batch) for batch in batches]
-    middles = np.cumsum(frames) - np.array(frames) / 2
-    ranks_of = (middles * ranks.world_size / max(1, sum(frames))).astype(int)
-    mine = [number for number, rank in enumerate(ranks_of) if rank == ranks.rank]
-    if not mine:
-        return Share([], frozenset())
-    first = clips.parts[batches[mine[0]][0]]
-    lead = mine[0]
-    while lead and _reaches(clips.parts[batches[lead - 1][-1]], first):
-        lead -= 1
-    return Share(
-        [list(batch) for batch in batches[lead : mine[-1] + 1]],
-        frozenset(index for number in mine for index in batches[number]),
-    )
-
-
-def _kept(part: EvaluationPart) -> int:
-    return part.stop - part.keep_from
-
-
-def _reaches(part: EvaluationPart, later: EvaluationPart) -> bool:
-    return part.sequence == later.sequence and part.stop > later.keep_from
+    def as_dict(self) -> dict[str, Any]:
+        """Return the score of the split as JSON can hold it, and how it was made."""
+        how: dict[str, Any] = {"protocol": self.protocol}
+        if self.tile is not None:
+            how |= {"tile": self.tile, "tile_overlap": self.tile_overlap}
+        if self.lpips_net is not None:
+            how["lpips_net"] = self.lpips_net
+        if self.frames_not_finite:
+            how["frames_not_finite"] = self.frames_not_finite
+        return how | self.score.as_dict()
 
 
 def validate(
@@ -146,7 +152,7 @@ def validate(
     spikes: SpikeInput = "real",
     progress: FrameCount | None = None,
     protocol: metrics.Protocol = "vrt",
-    lpips: Perceptual | None = None,
+    lpips: Lpips | None = None,
     tile: Tile | None = None,
     overlap: Tile = NO_OVERLAP,
     ranks: Ranks = ALONE,
@@ -161,7 +167,7 @@ def validate(
         batches: parts of ``clips`` in each batch, of this rank alone (`share_of`).
         precision: autocast and device.
         spikes: what the network sees, see `_spikes_given`.
-        progress: told (frames done, frames in all) of this rank after each frame.
+        progress: told (frames done, frames in all) of this rank, after each frame that is scored.
         protocol: how frames are scored and averaged.
         lpips: measures LPIPS as well.
         tile: restore each clip in tiles of at most this, where given; else whole.
@@ -171,13 +177,14 @@ def validate(
 
     Raises:
         DataError: on every rank, if a file cannot be read on one.
+        InterruptedRun: on every rank, if ``progress`` raises it on one.
     """
     owned = {index for batch in batches for index in batch} if owned is None else owned
-    total = sum(_kept(clips.parts[index]) for index in owned)
+    total = sum(frames_given(clips.parts, index) for index in owned)
     numbers = {sequence.name: number for number, sequence in enumerate(clips.sequences)}
-    rows: list[list[Any]] = []  # sequence, frame, its scores
+    rows: list[list[Any]] = []  # sequence, frame, whether it is finite, its scores
     example: FramePair | None = None
-    trouble: DataError | None = None
+    trouble: DataError | InterruptedRun | None = None
     restored = restore_frames(
         model,
         clips,
@@ -193,21 +200,34 @@ def validate(
     try:
         for done, pair in enumerate(restored, start=1):
             number = numbers[pair.sequence]
-            rows.append([number, pair.frame, *_frame_score(pair, protocol, lpips, precision.device)])
+            scores = _frame_score(pair, protocol, lpips, precision.device)
+            rows.append([number, pair.frame, pair.is_finite, *scores])
             if example is None and pair.frame == clips.sequences[number].num_frames // 2:
                 example = replace(pair, exact=None)
             if progress is not None:
                 progress(done, total)
-    except DataError as error:  # the others wait for this rank's scores
+    except (DataError, InterruptedRun) as error:  # the others wait for this rank's scores
         if ranks.world_size == 1:
             raise
         trouble = error
-    shares = ranks.gather({"rows": rows, "trouble": None if trouble is None else str(trouble)})
-    told = [share["trouble"] for share in shares if share["trouble"] is not None]
-    if told:
-        raise DataError(told[0]) from trouble
+    shares = ranks.gather({"rows": rows, "trouble": _as_told(trouble)})
+    for told in (share["trouble"] for share in shares if share["trouble"] is not None):
+        raise _from_told(told) from trouble
     everything = sorted((row for share in shares for row in share["rows"]), key=lambda row: (row[0], row[1]))
-    return _reduced(clips, everything, protocol, _example_of_all(example, numbers, ranks))
+    result = _reduced(clips, everything, protocol, _example_of_all(example, numbers, ranks))
+    return replace(result, lpips_net=None if lpips is None else lpips.net)
+
+
+def _as_told(trouble: DataError | InterruptedRun | None) -> dict[str, Any] | None:
+    """Return why a rank has not restored its part, as what ranks can send."""
+    if trouble is None:
+        return None
+    number = trouble.signal_number if isinstance(trouble, InterruptedRun) else 0
+    return {"message": str(trouble), "signal": number}
+
+
+def _from_told(told: dict[str, Any]) -> DataError | InterruptedRun:
+    return InterruptedRun(told["message"], told["signal"]) if told["signal"] else DataError(told["message"])
 
 
 def restore_frames(
@@ -305,6 +325,7 @@ def _frame_pairs(
             restored=_image(values.round().clamp(0, 255).byte()),
             sharp=_image(batch.sharp[row, at]),
             exact=np.ascontiguousarray(values.clamp(0, 255).permute(1, 2, 0).numpy()) if exact else None,
+            is_finite=bool(frame.isfinite().all()),
         )
 
 
@@ -313,18 +334,22 @@ def _image(frame: Tensor) -> Frames:
 
 
 def _frame_score(
-    pair: FramePair, protocol: metrics.Protocol, lpips: Perceptual | None, device: torch.device
+    pair: FramePair, protocol: metrics.Protocol, lpips: Lpips | None, device: torch.device
 ) -> list[float]:
     """Return the numbers of a `Score`, without those of LPIPS where it is not measured."""
     restored = pair.restored if pair.exact is None else pair.exact
+    made = metrics.quality(restored, pair.sharp, protocol=protocol)
     scores = [
-        *metrics.quality(restored, pair.sharp, protocol=protocol),
+        *(made if pair.is_finite else (math.nan, math.nan)),
         *metrics.quality(pair.blurry, pair.sharp, protocol=protocol),
     ]
     if lpips is not None:
         sharp = _as_input(pair.sharp, device)
         with torch.no_grad():
-            scores += [float(lpips(_as_input(image, device), sharp)) for image in (restored, pair.blurry)]
+            near, far = (
+                float(lpips.distance(_as_input(image, device), sharp)) for image in (restored, pair.blurry)
+            )
+        scores += [near if pair.is_finite else math.nan, far]
     return scores
 
 
@@ -338,13 +363,15 @@ def _reduced(
 ) -> Validation:
     """Return the scores of the frames of all ranks, which come in order, so that sums have one order too."""
     frames: dict[str, list[Score]] = {}
-    for number, _, *values in rows:
+    for number, _, _, *values in rows:
         frames.setdefault(clips.sequences[number].name, []).append(Score(*values))
     sequences = {name: _mean(scores) for name, scores in frames.items()}
     pooled = [score for scores in frames.values() for score in scores]
     score = _mean(pooled if protocol == "pooled" else list(sequences.values()))
     split = len(clips.sequences)
-    return Validation(protocol, score, sequences, example, split if split > len(sequences) else None)
+    few = split if split > len(sequences) else None
+    bad = sum(not is_finite for _, _, is_finite, *_ in rows)
+    return Validation(protocol, score, sequences, example, split_sequences=few, frames_not_finite=bad)
 
 
 def _mean(scores: Sequence[Score]) -> Score:
@@ -357,9 +384,8 @@ def _example_of_all(example: FramePair | None, numbers: dict[str, int], ranks: R
     held = ranks.gather(None if example is None else numbers[example.sequence])
     first = min((number, rank) for rank, number in enumerate(held) if number is not None)[1]
     if ranks.world_size > 1:
-        mine = example is not None and first == ranks.rank
-        sent = ranks.gather(_as_plain(example) if mine and example is not None else None)
-        return _from_plain(sent[first])
+        mine = None if example is None or first != ranks.rank else _as_plain(example)
+        return _from_plain(ranks.from_rank(mine, source=first))
     assert example is not None
     return example
 
@@ -367,8 +393,15 @@ def _example_of_all(example: FramePair | None, numbers: dict[str, int], ranks: R
 def _as_plain(pair: FramePair) -> dict[str, Any]:
     """Return a frame as what ranks can send: its images are tensors."""
     images = [torch.from_numpy(image) for image in (pair.blurry, pair.restored, pair.sharp)]
-    return {"sequence": pair.sequence, "frame": pair.frame, "images": images}
+    return {
+        "sequence": pair.sequence,
+        "frame": pair.frame,
+        "images": images,
+        "is_finite": pair.is_finite,
+    }
 
 
 def _from_plain(plain: dict[str, Any]) -> FramePair:
-    return FramePair(plain["sequence"], plain["frame"], *(image.numpy() for image in plain["images"]))
+    blurry, restored, sharp = (image.numpy() for image in plain["images"])
+    name, frame, is_finite = plain["sequence"], plain["frame"], plain["is_finite"]
+    return FramePair(name, frame, blurry, restored, sharp, is_finite=is_finite)

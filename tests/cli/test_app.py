@@ -167,3 +167,26 @@ def test_a_hangup_that_nohup_ignores_stays_ignored(monkeypatch):
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_at_the_very_end_changes_nothing_any_more(monkeypatch, number):
+    """A closed terminal sends SIGHUP twice: by the kernel, and by the shell."""
+    monkeypatch.setattr(app_module, "run", lambda arguments: 129)
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            app_module.main([])
+        os.kill(os.getpid(), number)
+        assert caught.value.code == 129
+    finally:
+        signal.signal(number, before)
+
+
+def test_an_error_is_no_other_one_where_nobody_reads_it(monkeypatch):
+    master, slave = os.openpty()
+    os.close(master)
+    with os.fdopen(slave, "w", buffering=1) as stream:
+        monkeypatch.setattr("sys.stderr", stream)
+        raising(monkeypatch, ConfigError(["a.yaml:1: one"]))
+        assert run([]) == 1

@@ -8,9 +8,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from deblurkit.data.clips import ClipKey, EvaluationClips, TrainingClips
 from deblurkit.data.loaders import (
+    FORKING,
     BatchStream,
     batches_per_epoch,
     clear_errors,
@@ -199,6 +201,28 @@ def test_every_rank_has_as_many_clips_at_the_end_of_an_epoch():
     assert {key.clip for batches in ranks for batch in batches for key in batch} == set(range(9))
 
 
+def test_ranks_outnumber_the_clips():
+    """One clip for four ranks: each has it."""
+    ranks = [
+        list(stream(1, batch_size=1, rank=r, world_size=4, num_batches=2, drop_last=False)) for r in range(4)
+    ]
+    assert [[[key.clip for key in batch] for batch in batches] for batches in ranks] == [[[0], [0]]] * 4
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_workers_are_forked_while_no_thread_of_ours_works(dataset_root, monkeypatch, workers):
+    states, original = [], DataLoader.__iter__
+    monkeypatch.setattr(
+        DataLoader, "__iter__", lambda self: states.append(FORKING.locked()) or original(self)
+    )
+    clips = TrainingClips(
+        open_dataset(dataset_root).sequences("train"), clip_length=2, crop_size=32, num_voxel_bins=4, seed=3
+    )
+    keys = [[ClipKey(0, 0)]]
+    (batch,) = training_loader(clips, keys, num_workers=workers, prefetch_factor=2, pin_memory=False)
+    assert states == [workers > 0] and not FORKING.locked()
+
+
 class Failing(TrainingClips):
     """Clips that cannot be read for a reason of their own."""
 
@@ -238,7 +262,7 @@ class Slow(TrainingClips):
         return super().__getitem__(key)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_worker_does_not_heed_the_signals_that_a_batch_system_sends_to_all(dataset_root, number):
     """Here one that is not its parent sends them; its parent still ends it."""
     loader = iter(loader_of(Slow, dataset_root))

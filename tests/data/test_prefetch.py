@@ -3,7 +3,8 @@ import threading
 import pytest
 import torch
 
-from deblurkit.data.loaders import LoadedBatch
+from deblurkit.data import prefetch
+from deblurkit.data.loaders import FORKING, LoadedBatch
 from deblurkit.data.prefetch import LoadTimes, ahead, device_batches, on_device
 from deblurkit.data.raw import Clip, RawClip, View
 from deblurkit.errors import DataError
@@ -21,7 +22,10 @@ class Noted:
     """A stream beside the other that notes which thread works on it, and what is handed over."""
 
     def __init__(self):
-        self.threads, self.handed = set(), []
+        self.threads, self.handed, self.began = set(), [], []
+
+    def begin(self):
+        self.began.append(threading.current_thread().name)
 
     def run(self, work):
         self.threads.add(threading.current_thread().name)
@@ -38,6 +42,7 @@ def test_batches_come_in_order_made_by_a_thread_of_their_own():
     made = [int(c.blurry[0, 0]) for c in ahead(batches(7), lambda batch: batch.clips, side)]
     assert made == side.handed == list(range(7))
     assert side.threads == {"MainThread", "deblurkit-prefetch"}  # the first by whoever asks
+    assert side.began == ["deblurkit-prefetch"]
 
 
 def test_no_batches_are_none():
@@ -69,6 +74,43 @@ def test_a_stream_that_is_left_ends_its_thread():
     next(stream)
     stream.close()
     assert "deblurkit-prefetch" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_thread_is_at_rest_while_others_fork():
+    """It is in the middle of reading its second batch; then it has two ready that nobody has asked for."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    def source():
+        yield batches(1)[0]
+        reading.set()
+        assert go_on.wait(60)
+        yield from batches(9)
+
+    stream = ahead(source(), lambda batch: batch.clips, Noted())
+    next(stream)
+    assert reading.wait(60)
+    assert not FORKING.acquire(blocking=False)
+    go_on.set()
+    assert FORKING.acquire(timeout=60)
+    try:
+        assert int(next(stream).blurry[0, 0]) == 0  # what is ready is there
+    finally:
+        FORKING.release()
+    assert [int(c.blurry[0, 0]) for c in stream] == list(range(1, 9))
+
+
+def test_the_thread_computes_on_the_gpu_of_its_rank(monkeypatch):
+    """A new thread is on the first GPU, where memory that it pins would open a context."""
+    chosen = []
+
+    class Stream:
+        def __init__(self, device):
+            self.device = device
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    prefetch._CudaSide(torch.device("cuda", 3)).begin()
+    assert chosen == [torch.device("cuda", 3)]
 
 
 def test_on_a_cpu_a_batch_is_made_when_it_is_asked_for():

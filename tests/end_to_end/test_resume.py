@@ -131,6 +131,47 @@ def test_dropout_like_draws_continue_too(tiny_config, Watcher, monkeypatch):
     assert same_state(whole.log.save_dir, folder) == []
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["TRAIN.EMA_DECAY=0.9"],
+        ["TRAIN.AMP_ENABLED=true", "TRAIN.AMP_DTYPE=fp16"],
+        ["TRAIN.OPTIM.TYPE=adamw8bit"],
+        ["TRAIN.BATCH_SIZE=4", "DATALOADER.DROP_LAST=false"],
+    ],
+)
+def test_what_else_a_run_keeps_goes_on_too(tiny_config, Watcher, more):
+    """A running mean, the scale of float16, 8-bit moments, an epoch that ends in half a batch."""
+    more = [*more, "TRAIN.SCHED.TYPE=constant", "TRAIN.MAX_STEPS=6"]
+    whole = tiny_config(*more)
+    run.train(whole, observer=Watcher())
+    folder, watcher = whole.log.save_dir.parent / "parts", Watcher()
+    run.train(tiny_config(*more, f"LOG.SAVE_DIR={folder}", "TRAIN.MAX_STEPS=3"), observer=Watcher())
+    run.train(tiny_config(*more, f"LOG.SAVE_DIR={folder}"), observer=watcher, resume="auto")
+    assert watcher.warnings == [] and same_state(whole.log.save_dir, folder) == []
+    first, second = (
+        load_checkpoint(checkpoints_in(place / "checkpoints")[-1]) for place in (whole.log.save_dir, folder)
+    )
+    assert equal(first.get("ema"), second.get("ema")) and equal(first["guard"], second["guard"])
+    assert ("ema" in first) == ("TRAIN.EMA_DECAY=0.9" in more)
+    assert bool(first["scaler"]) == ("TRAIN.AMP_DTYPE=fp16" in more)
+
+
+@pytest.mark.parametrize("at", [2, 5])
+def test_a_run_whose_clips_and_crops_grow_goes_on_in_the_middle_of_an_epoch(tiny_config, Watcher, at):
+    """Three steps an epoch: clips of 1, 2 and 3 frames in the first three; crops of 16, then 32 px."""
+    more = ["TRAIN.SCHED.TYPE=constant", "TRAIN.MAX_STEPS=8", "DATA.CLIP_LEN=3", "DATALOADER.TRAIN_WORKERS=1"]
+    more += ["DATA.TRAIN_CLIP_LEN=[1,2]", "DATA.TRAIN_CLIP_EPOCHS=1"]
+    more += ["DATA.TRAIN_CROP_SIZE=16", "DATA.TRAIN_CROP_EPOCHS=1"]
+    whole = tiny_config(*more)
+    run.train(whole, observer=Watcher())
+    folder = whole.log.save_dir.parent / "parts"
+    run.train(tiny_config(*more, f"LOG.SAVE_DIR={folder}", f"TRAIN.MAX_STEPS={at}"), observer=Watcher())
+    watcher = Watcher()
+    run.train(tiny_config(*more, f"LOG.SAVE_DIR={folder}"), observer=watcher, resume="auto")
+    assert watcher.warnings == [] and same_state(whole.log.save_dir, folder) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_saves_the_run(long_overrides, tmp_path, number):
     """`timeout`, Slurm and Ctrl-C signal the workers too; the run must outlive them and save."""

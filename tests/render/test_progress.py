@@ -1,4 +1,6 @@
 import io
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,3 +78,19 @@ def test_reports_at_any_interval_make_about_ten_lines():
     for step in [*range(10, 199, 10), 199]:
         shown.stepped(replace(progress(step), total_steps=199))
     assert 9 <= sum(line.startswith("step ") for line in file.getvalue().splitlines()) <= 12
+
+
+def test_a_terminal_that_is_gone_is_no_reason_to_end(monkeypatch):
+    """It stands for standard error, which is drawn on in place until nobody reads it any more."""
+    master, slave = os.openpty()
+    stream = os.fdopen(slave, "w", buffering=1)
+    monkeypatch.setattr(sys, "stderr", stream)
+    shown = TrainingDisplay(language="en")
+    assert shown.console.is_terminal
+    with shown:
+        shown.started(PLAN)
+        os.close(master)
+        shown.stepped(progress(1))
+        shown.timed(StepTiming(1, 0.0, 10.0, {"forward": 5.0}))
+        shown.warning("nobody reads this")
+    stream.close()

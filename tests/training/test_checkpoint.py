@@ -269,7 +269,7 @@ def test_old_ones_and_half_written_ones_go(tmp_path):
     for step in (9, 10, 11):
         parts.save(tmp_path, step)
     (tmp_path / ".step_00000012.pt.abc.partial").write_bytes(b"half")
-    checkpoint.remove_old(tmp_path, keep=2)
+    checkpoint.remove_old(tmp_path, keep=2, step=11)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000010.pt", "step_00000011.pt"]
 
 
@@ -279,7 +279,7 @@ def score_all(folder, scores):
     for step, score in scores:
         path = Parts().train().save(folder, step)
         kept.append(checkpoint.keep_best(folder, path, score))
-        checkpoint.remove_old(folder, keep=1)
+        checkpoint.remove_old(folder, keep=1, step=step)
     return kept
 
 
@@ -290,6 +290,35 @@ def test_the_best_checkpoint_survives_the_rotation(tmp_path):
     assert names == ["best.json", "best.pt", "step_00000050.pt"]
     assert checkpoint.load_checkpoint(tmp_path / "best.pt")["step"] == 20
     assert checkpoint.best_of(tmp_path)[:3] == (20, 31.5, 50)
+
+
+def test_scores_of_another_way_do_not_compare(tmp_path):
+    """PSNR in tiles, or pooled, is of another scale: the first of a way is its best."""
+    ways = [
+        ("vrt", 30.0),
+        ("vrt", 29.0),
+        ("y", 20.0),
+        ("y", 21.0),
+        ("y", float("nan")),
+        ("vrt", 25.0),
+        ("", 24.0),
+    ]
+    kept = []
+    for number, (way, score) in enumerate(ways, start=1):
+        path = Parts().train().save(tmp_path, 10 * number)
+        kept.append(checkpoint.keep_best(tmp_path, path, score, scored_by=way))
+    assert kept == [True, False, True, True, False, True, False]
+    best = checkpoint.best_of(tmp_path)
+    assert (best.step, best.psnr_db, best.scored_until, best.scored_by) == (60, 25.0, 70, "vrt")
+    assert json.loads((tmp_path / "best.json").read_text())["scored_by"] == "vrt"
+
+
+def test_a_record_of_an_earlier_version_compares_with_any(tmp_path):
+    score_all(tmp_path, [(10, 30.0)])
+    record = json.loads((tmp_path / "best.json").read_text())
+    del record["scored_by"]
+    (tmp_path / "best.json").write_text(json.dumps(record))
+    assert not checkpoint.keep_best(tmp_path, Parts().train().save(tmp_path, 20), 29.0, scored_by="vrt")
 
 
 def test_a_first_score_that_is_no_number_keeps_nothing(tmp_path):
@@ -319,7 +348,7 @@ def test_a_kill_between_the_record_and_the_file_is_mended(tmp_path, monkeypatch,
         checkpoint.keep_best(tmp_path, path, 31.0)
     assert checkpoint.load_checkpoint(tmp_path / "best.pt")["step"] == 10
     if next_call == "save":
-        checkpoint.remove_old(tmp_path, keep=1)
+        checkpoint.remove_old(tmp_path, keep=1, step=20)
     else:
         assert not checkpoint.keep_best(tmp_path, Parts().save(tmp_path, 30), 30.5)
     assert checkpoint.load_checkpoint(tmp_path / "best.pt")["step"] == 20
@@ -330,7 +359,7 @@ def test_a_checkpoint_that_was_written_anew_is_not_taken_for_the_one_that_was_sc
     score_all(tmp_path, [(10, 30.0)])
     (tmp_path / "best.pt").unlink()
     path = Parts().train().train().save(tmp_path, 10)
-    checkpoint.remove_old(tmp_path, keep=1)
+    checkpoint.remove_old(tmp_path, keep=1, step=10)
     assert not (tmp_path / "best.pt").exists()
     assert checkpoint.keep_best(tmp_path, path, 20.0)
     assert checkpoint.best_of(tmp_path).psnr_db == 20.0
@@ -368,3 +397,88 @@ def test_a_damaged_record_of_the_best_is_none(tmp_path, content):
 def test_the_best_is_none_of_the_steps(tmp_path):
     score_all(tmp_path, [(10, 30.0)])
     assert [path.name for path in checkpoint.checkpoints_in(tmp_path)] == ["step_00000010.pt"]
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_damaged_files_of_later_steps_do_not_push_out_whole_ones(tmp_path, keep):
+    """A run whose files of steps 4 and 5 are damaged goes on from 2, and is stopped at 3."""
+    for step in (1, 2, 4, 5):
+        path = Parts().save(tmp_path, step)
+        if step >= 4:
+            damage(path)
+    assert checkpoint.load_newest(tmp_path, warn=lambda text: None)["step"] == 2
+    Parts().save(tmp_path, 3)
+    checkpoint.remove_old(tmp_path, keep=keep, step=3)
+    kept = [f"step_{step:08d}.pt" for step in range(4 - keep, 4)]
+    aside = [f"step_{step:08d}.pt.unreadable" for step in (4, 5)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*kept, *aside]
+    assert checkpoint.load_newest(tmp_path, warn=pytest.fail)["step"] == 3
+
+
+def test_where_no_step_can_be_read_the_best_one_is_taken(tmp_path, monkeypatch):
+    """Links are what a file system may not have; then its bytes are its own."""
+    monkeypatch.setattr(os, "link", lambda *names: (_ for _ in ()).throw(PermissionError(1, "no links")))
+    warnings = []
+    assert not checkpoint.holds_any(tmp_path)
+    score_all(tmp_path, [(10, 30.0), (20, 29.0)])
+    damage(checkpoint.checkpoint_path(tmp_path, 20))
+    found = checkpoint.find_newest(tmp_path, warn=warnings.append)
+    assert (found.path, found.state["step"]) == (tmp_path / "best.pt", 10)
+    assert len(warnings) == 1 and "step_00000020.pt" in warnings[0]
+    checkpoint.checkpoint_path(tmp_path, 20).unlink()
+    assert checkpoint.holds_any(tmp_path)
+    assert checkpoint.load_newest(tmp_path, warn=pytest.fail)["step"] == 10
+    damage(tmp_path / "best.pt")
+    with pytest.raises(CheckpointError, match="of 1 checkpoint none can be read"):
+        checkpoint.load_newest(tmp_path, warn=warnings.append)
+
+
+def test_the_best_one_has_its_place_among_the_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", lambda *names: (_ for _ in ()).throw(PermissionError(1, "no links")))
+    for step, score in ((10, 20.0), (20, 30.0), (30, 25.0)):
+        checkpoint.keep_best(tmp_path, Parts().train().save(tmp_path, step), score)
+    order = ["step_00000010.pt", "best.pt", "step_00000020.pt", "step_00000030.pt"]
+    assert [path.name for path in checkpoint._oldest_first(tmp_path)] == order
+    (tmp_path / "best.json").unlink()  # of which step it is, is not known then
+    assert checkpoint._oldest_first(tmp_path)[0].name == "best.pt"
+
+
+class In8Bits(Parts):
+    """Parts whose optimiser is bitsandbytes', with a weight that is large enough for 8 bits."""
+
+    def __init__(self):
+        from bitsandbytes.optim import AdamW8bit
+
+        super().__init__(width=3000)
+        self.optimizer = AdamW8bit(self.model.parameters())
+
+
+class Plain(Parts):
+    def __init__(self):
+        super().__init__(width=3000)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (Plain, In8Bits, r"states of adamw, .* is adamw8bit; go on with --set TRAIN.OPTIM.TYPE=adamw,"),
+        (In8Bits, Plain, r"TRAIN.OPTIM.TYPE=adamw8bit; it needs bitsandbytes, which has to be installed"),
+    ],
+)
+def test_the_states_of_another_optimiser_are_refused_before_anything_is_changed(tmp_path, before, now, said):
+    state = checkpoint.load_checkpoint(before().train().save(tmp_path, 1))
+    parts = now()
+    weight = parts.model.weight.clone()
+    with pytest.raises(CheckpointError, match=said) as caught:
+        parts.restore(state)
+    assert str(caught.value).startswith("TRAIN.OPTIM.TYPE: ")
+    assert torch.equal(parts.model.weight, weight)
+    again = before()
+    again.restore(state)
+    again.train()  # its own states serve

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import deblurkit
-from deblurkit.errors import DeblurkitError
+from deblurkit.errors import DeblurkitError, LostPeer
 from deblurkit.training import distributed
 from deblurkit.training.distributed import ALONE, Ranks, Vote, is_loss_of_peer, ranks_of_environment
 
@@ -65,6 +65,70 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         pass
 
 
+class Group:
+    """Stands for PyTorch's; notes how it is met and left."""
+
+    def __init__(self, monkeypatch, *, gpus=0):
+        self.backends, self.left = [], []
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda number: self.left.append(f"device {number}"))
+        monkeypatch.setattr(
+            torch.distributed, "init_process_group", lambda backend, **named: self.backends.append(backend)
+        )
+        monkeypatch.setattr(torch.distributed, "barrier", lambda: pytest.fail("would wait by NCCL"))
+        monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: self.left.append("left"))
+        monkeypatch.setattr(Ranks, "gather", lambda ranks, value: self.left.append("waited"))
+
+
+@pytest.mark.parametrize(
+    "device, gpus, backend, seen",
+    [
+        ("cpu", 1, "gloo", ["waited", "left"]),
+        ("cpu", 2, "gloo", ["waited", "left"]),
+        ("auto", 0, "gloo", ["waited", "left"]),
+        ("auto", 2, "cpu:gloo,cuda:nccl", ["device 1", "waited", "left"]),
+        ("cuda", 2, "cpu:gloo,cuda:nccl", ["device 1", "waited", "left"]),
+    ],
+)
+def test_gpus_that_are_not_trained_on_do_not_matter(monkeypatch, device, gpus, backend, seen):
+    group = Group(monkeypatch, gpus=gpus)
+    with distributed.joined(Ranks(1, 2, 1, 2), timeout_minutes=1, device=device):
+        pass
+    assert group.backends == [backend] and group.left == seen
+
+
+def test_an_error_is_told_of_even_where_leaving_never_ends(monkeypatch):
+    """As NCCL may, which waits for a rank that is lost."""
+    Group(monkeypatch)
+    hung = threading.Event()
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", hung.wait)
+    monkeypatch.setattr(distributed, "_FAREWELL", 0.05)
+    try:
+        with (
+            pytest.raises(DeblurkitError, match="the reason"),
+            distributed.joined(Ranks(0, 2, 0, 2), timeout_minutes=1),
+        ):
+            raise DeblurkitError("the reason")
+    finally:
+        hung.set()
+
+
+def test_the_loss_of_another_rank_comes_out_as_such_where_there_is_one():
+    lost = RuntimeError("gloo: Connection closed by peer\nmore of it")
+    with pytest.raises(LostPeer) as caught, distributed.told_of_lost_peers(Ranks(1, 2, 1, 2)):
+        raise lost
+    assert str(caught.value) == (
+        "rank 1: another rank has ended or does not answer (gloo: Connection closed by peer)"
+    )
+    with pytest.raises(RuntimeError) as caught, distributed.told_of_lost_peers(ALONE):
+        raise lost
+    assert caught.value is lost
+    with pytest.raises(RuntimeError, match="shapes"), distributed.told_of_lost_peers(Ranks(1, 2, 1, 2)):
+        raise RuntimeError("shapes cannot be multiplied")
+
+
 @pytest.mark.parametrize(
     "error, expected",
     [
@@ -72,6 +136,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 2x2)"), False),
         (ValueError("Connection closed by peer"), False),
         (torch.distributed.DistBackendError("NCCL error: remote process exited"), True),
+        (torch.distributed.DistBackendError("NCCL error: Cuda failure 2 'out of memory'"), False),
     ],
 )
 def test_the_loss_of_another_rank_is_told_from_an_error_of_our_own(error, expected):

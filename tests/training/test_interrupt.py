@@ -1,13 +1,19 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from deblurkit.training.interrupt import InterruptedRun, StopRequest
+import deblurkit
+from deblurkit.errors import DeblurkitError
+from deblurkit.training import interrupt
+from deblurkit.training.interrupt import LAUNCHER, InterruptedRun, StopRequest, stop_with_launcher
 
-STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", STOPPING)
@@ -27,7 +33,7 @@ def test_ctrl_c_after_a_signal_interrupts_at_once(first):
         pytest.fail("not interrupted")
 
 
-@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 @pytest.mark.parametrize("first", STOPPING)
 def test_a_further_signal_of_a_batch_system_does_not_cut_the_saving_short(first, second):
     with StopRequest() as stop:
@@ -73,6 +79,7 @@ def test_in_another_thread_it_leaves_the_signals_alone():
 def test_the_exit_code_is_the_shell_s():
     assert InterruptedRun("", signal.SIGTERM).exit_code == 143
     assert InterruptedRun("", signal.SIGUSR1).exit_code == 138
+    assert InterruptedRun("", signal.SIGHUP).exit_code == 129
 
 
 def test_the_first_signal_is_told_once_even_where_it_interrupts_who_speaks():
@@ -97,3 +104,76 @@ def test_a_closed_stream_is_no_reason_to_fail(capfd):
         os.kill(os.getpid(), signal.SIGTERM)
     assert stop.signal_number == signal.SIGTERM
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert stop.signal_number == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+LAUNCH = """
+import os, subprocess, sys
+rank = subprocess.Popen([sys.executable, "-c", sys.argv[1]], env=os.environ | {sys.argv[2]: str(os.getpid())})
+print(rank.pid, flush=True)
+rank.wait()
+"""
+RANK = """
+import sys, time
+from deblurkit.training.interrupt import StopRequest, stop_with_launcher
+with StopRequest() as stop:
+    stop_with_launcher()
+    print("there", flush=True)
+    while not stop.signal_number:
+        time.sleep(0.01)
+print(f"asked to stop by {stop.signal_number}", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a matter of Linux's kernel")
+def test_a_rank_whose_launcher_is_killed_is_asked_to_stop():
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, RANK, LAUNCHER],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(deblurkit.__file__).parents[1])},
+    )
+    rank = int(launcher.stdout.readline())
+    try:
+        assert launcher.stdout.readline() == "there\n"
+        launcher.kill()
+        assert launcher.stdout.readline() == "asked to stop by 15\n"
+    finally:
+        launcher.kill()
+        launcher.communicate()
+        if Path(f"/proc/{rank}").exists():
+            os.kill(rank, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a matter of Linux's kernel")
+def test_a_launcher_that_is_gone_already_is_said(monkeypatch):
+    """The kernel is not asked here: it would signal the process of the tests."""
+    asked = []
+
+    class Library:
+        def __init__(self, name):
+            pass
+
+        def prctl(self, *arguments):
+            asked.append(arguments)
+
+    monkeypatch.setattr(interrupt.ctypes, "CDLL", Library)
+    monkeypatch.delenv(LAUNCHER, raising=False)
+    stop_with_launcher()
+    assert asked == []
+    monkeypatch.setenv(LAUNCHER, str(os.getppid()))
+    stop_with_launcher()
+    assert [arguments[:2] for arguments in asked] == [(1, signal.SIGTERM)]  # PR_SET_PDEATHSIG
+    monkeypatch.setenv(LAUNCHER, str(os.getpid()))
+    with pytest.raises(DeblurkitError, match=f"process {os.getpid()}, which has started this one, has ended"):
+        stop_with_launcher()

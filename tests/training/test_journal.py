@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -18,6 +20,20 @@ def test_lines_carry_the_time_of_day_and_are_readable_at_once(tmp_path):
     assert "validation after step 7 (vrt): PSNR 28.00 dB (blurry 24.00)" in lines[2]
     journal.close()
     journal.close()
+
+
+def test_lpips_and_tiles_are_in_the_line_where_they_were(tmp_path):
+    journal = Journal(tmp_path, tensorboard=False)
+    score = Score(28.0, 0.9, 24.0, 0.7, 0.125, 0.25)
+    journal.validation(
+        7, replace(RESULT, score=score, lpips_net="alex", tile=(64, 64), tile_overlap=(0, 8, 8))
+    )
+    journal.close()
+    (path,) = tmp_path.glob("train_*.log")
+    assert path.read_text()[20:].rstrip() == (
+        "validation after step 7 (vrt, tiles of 64 x 64): PSNR 28.00 dB (blurry 24.00),"
+        " SSIM 0.9000 (blurry 0.7000), LPIPS alex 0.1250 (blurry 0.2500)"
+    )
 
 
 def test_tensorboard_gets_the_known_numbers_and_the_picture(tmp_path):

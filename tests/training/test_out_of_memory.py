@@ -128,6 +128,27 @@ def test_of_three_settings_those_that_keep_the_result_come_first():
     ]
 
 
+def told_to(world_size, **train):
+    values = config(TRAIN={"BATCH_SIZE": 2, **train})
+    told = explain(
+        torch.OutOfMemoryError(OLD), values, device=CUDA, processes=[], world_size=world_size
+    ).splitlines()
+    return [line.strip() for line in told if "fsdp" in line or "AUTO_HALVE" in line]
+
+
+def test_several_ranks_are_told_what_only_they_can_do():
+    assert told_to(1) == ["to have a run do so by itself: --set TRAIN.AUTO_HALVE_BATCH=true"]
+    assert told_to(1, AUTO_HALVE_BATCH=True) == []
+    (share,) = told_to(4)
+    assert "--set TRAIN.PARALLEL=fsdp it keeps 1/4 of them" in share
+    assert told_to(4, AUTO_HALVE_BATCH=True) == [
+        share,
+        "TRAIN.AUTO_HALVE_BATCH is for one process, and several do without it",
+    ]
+    assert told_to(4, PARALLEL="fsdp") == []
+    assert told_to(4, EMA_DECAY=0.9) == []  # does not go together with it
+
+
 def test_what_is_on_already_is_not_proposed():
     everything = config(
         TRAIN={"BATCH_SIZE": 1, "AMP_ENABLED": True, "OPTIM": {"TYPE": "adamw8bit"}}, DATA={"CLIP_LEN": 3}

@@ -1,8 +1,11 @@
 import pytest
+import torch
 
+from deblurkit.config.schema import as_values
 from deblurkit.errors import CheckpointError, DeblurkitError
 from deblurkit.training import checkpoint, run
-from deblurkit.training.resume import changes, state_to_resume
+from deblurkit.training.distributed import Ranks
+from deblurkit.training.resume import changes, state_of_all, state_to_resume
 
 
 @pytest.fixture
@@ -80,3 +83,82 @@ def test_changes_are_those_that_change_numbers_as_yaml():
         ("MODEL.B", "[1, 2]", "[1, 3]"),
         ("SEED", "null", "auto"),
     ]
+
+
+def test_a_run_from_elsewhere_does_not_push_out_the_checkpoints_of_another(finished, tiny_config, tmp_path):
+    """Not even where these are all of earlier steps, or where only the best one is left."""
+    file = finished.log.save_dir / "checkpoints" / "step_00000002.pt"
+    state = checkpoint.load_checkpoint(file)
+    other = tmp_path / "other" / "checkpoints"
+    other.mkdir(parents=True)
+    config = tiny_config(f"LOG.SAVE_DIR={tmp_path / 'other'}")
+    for name in ("step_00000001.pt", "best.pt"):
+        torch.save(state | {"step": 1}, other / name)
+        with pytest.raises(DeblurkitError, match="already holds a run, whose checkpoints would be lost"):
+            state_to_resume(config, str(file), warn=pytest.fail)
+        with pytest.raises(DeblurkitError, match="already holds a run; go on with it by --resume auto"):
+            state_to_resume(config, None, warn=pytest.fail)
+        (other / name).unlink()
+    assert state_to_resume(config, str(file), warn=pytest.fail)["step"] == 2
+
+
+class Told:
+    """A rank beside rank 0, which tells it what it has chosen."""
+
+    world_size, is_main = 2, False
+
+    def __init__(self, chosen):
+        self.chosen = chosen
+
+    def from_main(self, value):
+        return self.chosen
+
+
+class Main(Ranks):
+    """Rank 0 of two, which notes what it tells the other."""
+
+    told = None
+
+    def from_main(self, value):
+        Main.told = value
+        return value
+
+
+def test_rank_0_chooses_the_checkpoint_and_the_others_do_not_look_for_it(finished, monkeypatch, tmp_path):
+    """A network file system shows them a folder that is as it was before the last checkpoint."""
+    folder = finished.log.save_dir / "checkpoints"
+    assert state_of_all(finished, "auto", ranks=Main(0, 2), warn=pytest.fail)["step"] == 2
+    monkeypatch.setattr(checkpoint, "checkpoints_in", lambda folder: [])
+    assert state_of_all(finished, "auto", ranks=Told(Main.told), warn=pytest.fail)["step"] == 2
+    elsewhere = Main.told | {"path": f"/mounted/otherwise/{folder.name}/step_00000002.pt"}
+    assert state_of_all(finished, "auto", ranks=Told(elsewhere), warn=pytest.fail)["step"] == 2
+    named = {"trouble": None, "path": str(folder / "step_00000002.pt"), "is_own": False}
+    assert state_of_all(finished, "auto", ranks=Told(named), warn=pytest.fail)["step"] == 2
+    nowhere = named | {"path": str(tmp_path / "none.pt")}
+    assert state_of_all(finished, "auto", ranks=Told(nowhere), warn=pytest.fail) is None
+    nothing = {"trouble": None, "path": None, "is_own": False}
+    assert state_of_all(finished, "auto", ranks=Told(nothing), warn=pytest.fail) is None
+
+
+def test_what_keeps_rank_0_from_going_on_is_an_error_on_all(finished):
+    with pytest.raises(DeblurkitError) as caught:
+        state_of_all(finished, None, ranks=Main(0, 2), warn=pytest.fail)
+    with pytest.raises(DeblurkitError) as other:
+        state_of_all(finished, None, ranks=Told(Main.told), warn=pytest.fail)
+    assert str(caught.value) == str(other.value)
+    assert "already holds a run; go on with it by --resume auto" in str(other.value)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "TRAIN.AUTO_HALVE_BATCH=true",
+        "TRAIN.RANK_TIMEOUT_MINUTES=7",
+        "DATA.USE_RAM_CACHE=true",
+        "DATA.CACHE_SIZE_GB=1",
+        "DATA.VOXELS_ON=worker",
+    ],
+)
+def test_what_changes_no_number_is_no_change(tiny_config, setting):
+    """That samples are the same by every way is tested in test_run.py."""
+    assert list(changes(as_values(tiny_config()), as_values(tiny_config(setting)))) == []

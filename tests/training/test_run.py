@@ -1,7 +1,9 @@
+import contextlib
 import json
 import os
 import shutil
 import signal
+import weakref
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,14 @@ import yaml
 from deblurkit.data.packed import pack_dataset
 from deblurkit.data.unified import open_dataset
 from deblurkit.data.voxel_store import make_voxels
-from deblurkit.errors import CheckpointError, DataError, DeblurkitError
+from deblurkit.errors import CheckpointError, DataError, DeblurkitError, LostPeer
+from deblurkit.models.unet import ClipUNet
 from deblurkit.render.picture import before_and_after
 from deblurkit.training import checkpoint, parts, run
+from deblurkit.training.distributed import Ranks
 from deblurkit.training.interrupt import InterruptedRun
 from deblurkit.training.losses import EveryStep
+from deblurkit.training.validate import Lpips
 
 
 def test_a_run_s_folder_holds_what_the_run_was_and_what_came_of_it(tiny_config, Watcher):
@@ -79,6 +84,61 @@ def test_validations_checkpoints_and_pictures_come_when_they_are_due(tiny_config
     ]
     kept = [path.name for path in checkpoint.checkpoints_in(config.log.save_dir / "checkpoints")]
     assert kept == ["step_00000006.pt", "step_00000007.pt"]
+
+
+def test_the_last_step_is_validated_once_and_has_its_picture(tiny_config, Watcher):
+    """Step 6 ends an epoch, in which a picture is due, and the run, which is validated anyway."""
+    config, watcher = tiny_config("LOG.PICTURES_EVERY_EPOCHS=1", "TRAIN.MAX_STEPS=6"), Watcher()
+    run.train(config, observer=watcher, picture=before_and_after)
+    assert watcher.validations == [3, 6]
+    names = sorted(path.name for path in (config.log.save_dir / "pictures").iterdir())
+    assert names == ["step_00000003.png", "step_00000006.png"]
+
+
+def test_lpips_is_measured_every_so_many_epochs_and_at_the_end(tiny_config, Watcher, monkeypatch):
+    """Three steps an epoch; step 2 is validated without it."""
+    distance = Lpips("alex", lambda restored, sharp: (restored - sharp).abs().mean(dim=(1, 2, 3)))
+    asked = []
+    monkeypatch.setattr(run, "lpips_of", lambda config, **named: asked.append(config) or distance)
+    seen = {}
+
+    class Looks(Watcher):
+        def validated(self, step, result):
+            seen[step] = result.lpips_net, result.score.lpips is not None
+
+    keys = ["LOG.METRICS_EVERY_EPOCHS=1", "LOG.VAL_EVERY_STEPS=2", "TRAIN.MAX_STEPS=5"]
+    config = tiny_config(*keys)
+    summary = run.train(config, observer=Looks())
+    assert seen == {2: (None, False), 3: ("alex", True), 4: (None, False), 5: ("alex", True)}
+    assert summary.validation["lpips_net"] == "alex" and 0 < summary.validation["lpips"] < 1
+    (log,) = (config.log.save_dir / "logs").glob("train_*.log")
+    assert "LPIPS alex 0." in log.read_text()
+
+
+def test_frames_that_come_out_as_no_numbers_are_said(tiny_config, Watcher, monkeypatch):
+    original = ClipUNet.forward
+
+    def breaks(self, blurry, spikes=None):
+        restored = original(self, blurry, spikes)
+        return restored if self.training else restored * float("nan")
+
+    monkeypatch.setattr(ClipUNet, "forward", breaks)
+    watcher, config = Watcher(), tiny_config()
+    summary = run.train(config, observer=watcher)
+    (warning,) = watcher.warnings
+    assert warning.startswith("validation after step 4: 5 frames came out NaN or infinite")
+    assert summary.validation["psnr_db"] is None and summary.validation["frames_not_finite"] == 5
+    assert not (config.log.save_dir / "checkpoints" / "best.pt").exists()
+    (found,) = [check for check in watcher.checks if check.id == "psnr"]
+    assert found.verdict == "fail"
+
+
+def test_another_protocol_is_said_when_a_run_goes_on(tiny_config, Watcher):
+    run.train(tiny_config(), observer=Watcher())
+    watcher = Watcher()
+    run.train(tiny_config("TEST.PROTOCOL=y", "TRAIN.SCHED.TYPE=constant"), observer=watcher, resume="auto")
+    told = [text for text in watcher.warnings if "best.pt was chosen by scores of protocol vrt" in text]
+    assert len(told) == 1 and "protocol y" in told[0]
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(tiny_config, Watcher):
@@ -351,11 +411,132 @@ def test_a_cache_without_room_for_a_frame_is_refused(tiny_config, Watcher):
         run.train(tiny_config(*keys), observer=Watcher())
 
 
-def test_ranks_that_see_other_folders_are_told_apart(tmp_path):
-    class Two:
-        def gather(self, value):
-            return [7, value]
+@pytest.fixture
+def runs_out(monkeypatch):
+    """Return a function that has memory run out at a step (of all attempts together) while a batch is > 1."""
 
-    run._require_agreement(Two(), "the step", 7, tmp_path)
-    with pytest.raises(DeblurkitError, match=r"is 7 on rank 0 and none on rank 1.*shared file system"):
-        run._require_agreement(Two(), "the step", None, tmp_path)
+    def plant(at_step):
+        steps, original = [], ClipUNet.forward
+
+        def forward(self, blurry, spikes=None):
+            if self.training and blurry.shape[0] > 1:
+                steps.append(blurry.shape[0])
+                if len(steps) >= at_step:
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return original(self, blurry, spikes)
+
+        monkeypatch.setattr(ClipUNet, "forward", forward)
+
+    return plant
+
+
+HALVING = ["TRAIN.AUTO_HALVE_BATCH=true", "TRAIN.SCHED.TYPE=constant", "LOG.SAVE_EVERY_STEPS=2"]
+
+
+class Plans:
+    """Notes where each attempt begins, with what batch."""
+
+    def __init__(self, watcher):
+        self.made, self._watcher = [], watcher
+
+    def __getattr__(self, name):
+        return getattr(self._watcher, name)
+
+    def started(self, plan):
+        self.made.append((plan.first_step, plan.batch_size, plan.accumulation))
+
+
+@pytest.mark.parametrize(
+    ("at_step", "attempts"),
+    [(1, [(1, 2, 1), (1, 1, 2)]), (2, [(1, 2, 1), (1, 1, 2)]), (4, [(1, 2, 1), (3, 1, 2)])],
+)
+def test_out_of_memory_goes_on_with_half_the_batch_from_what_is_saved(
+    tiny_config, Watcher, runs_out, at_step, attempts
+):
+    """Before the first checkpoint (of step 2) that is the beginning."""
+    runs_out(at_step)
+    watcher = Plans(Watcher())
+    summary = run.train(tiny_config(*HALVING), observer=watcher)
+    assert summary.steps == 4 and watcher.made == attempts
+    (said,) = [text for text in watcher.warnings if text.startswith("out of memory: ")]
+    assert "TRAIN.BATCH_SIZE goes from 2 to 1" in said
+
+
+@pytest.mark.parametrize(("at_step", "second"), [(1, 3), (2, 3), (3, 5)])
+def test_a_run_from_elsewhere_that_runs_out_of_memory_does_not_begin_anew(
+    tiny_config, Watcher, runs_out, tmp_path, at_step, second
+):
+    """It goes on from that file until its own folder has a checkpoint (of step 4)."""
+    before = tiny_config("TRAIN.MAX_STEPS=2", "TRAIN.SCHED.TYPE=constant")
+    run.train(before, observer=Watcher())
+    file = before.log.save_dir / "checkpoints" / "step_00000002.pt"
+    runs_out(at_step)
+    config = tiny_config(*HALVING, f"LOG.SAVE_DIR={tmp_path / 'new'}", "TRAIN.MAX_STEPS=6")
+    watcher = Plans(Watcher())
+    assert run.train(config, observer=watcher, resume=str(file)).steps == 6
+    assert watcher.made == [(3, 2, 1), (second, 1, 2)]
+
+
+def test_a_batch_that_cannot_be_halved_is_explained(tiny_config, Watcher, monkeypatch):
+    def full(self, blurry, spikes=None):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(ClipUNet, "forward", full)
+    with pytest.raises(DeblurkitError, match="memory has run out: 2.00 GiB asked for"):
+        run.train(tiny_config("TRAIN.BATCH_SIZE=1", "TRAIN.AUTO_HALVE_BATCH=true"), observer=Watcher())
+
+
+def test_a_checkpoint_is_not_kept_in_memory_once_it_is_taken_up(tiny_config, Watcher, monkeypatch):
+    class State(dict):
+        """A dictionary that can be watched."""
+
+    run.train(tiny_config("TRAIN.MAX_STEPS=2"), observer=Watcher())
+    load, seen = run.state_of_all, []
+
+    def watched(*arguments, **named):
+        state = State(load(*arguments, **named))
+        seen.append(weakref.ref(state))
+        return state
+
+    class Looks(Watcher):
+        def started(self, plan):
+            seen.append(seen[0]() is None)
+
+    monkeypatch.setattr(run, "state_of_all", watched)
+    run.train(tiny_config(), observer=Looks(), resume="auto")
+    assert seen[1:] == [True]
+
+
+def test_a_folder_that_is_trained_in_is_refused(tiny_config, Watcher, monkeypatch):
+    """As the kernel says where another process holds the lock (test_run_folder.py)."""
+
+    def taken(descriptor, kind):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("deblurkit.training.run_folder.fcntl.lockf", taken)
+    monkeypatch.setattr("deblurkit.training.run_folder.time.monotonic", iter(range(0, 1000, 20)).__next__)
+    config = tiny_config()
+    with pytest.raises(DeblurkitError, match="another process trains in it at this moment"):
+        run.train(config, observer=Watcher())
+    assert not (config.log.save_dir / "config.yaml").exists()
+
+
+def test_a_rank_that_lost_another_says_so_in_the_record(tiny_config, Watcher, monkeypatch):
+    """Not in gloo's words alone; here by a run that takes itself for rank 0 of two."""
+    config = tiny_config()
+    made = run._Run(*held_together(config, Watcher()))
+    object.__setattr__(made, "ranks", Ranks(0, 2, 0, 2))
+    monkeypatch.setattr(made, "_carry_out", lambda stop: raising(RuntimeError("gloo: Connection closed")))
+    with contextlib.closing(made.parts), pytest.raises(LostPeer):
+        made.carry_out(None)
+    (part,) = json.loads((config.log.save_dir / "run.json").read_text())["parts"]
+    assert part["status"] == "failed"
+    assert part["error"].startswith("rank 0: another rank has ended or does not answer (gloo:")
+
+
+def held_together(config, watcher):
+    return parts.assemble(config, message=watcher.message, warn=watcher.warning), watcher, None
+
+
+def raising(error):
+    raise error

@@ -66,6 +66,37 @@ def test_the_best_is_the_highest_score_so_far(made):
     assert checkpoint.load_checkpoint(saving.folder / "best.pt")["step"] == 3
 
 
+def test_a_best_of_another_protocol_or_tile_is_told_and_begins_anew(made):
+    saving = Saving(made(), ema=None, guard=None)
+    saving.save(1, seconds=0.0, samples=1)
+    saving.keep_if_best(1, 30.0)
+    assert saving.other_scores() is None
+    other = Saving(made("TEST.PROTOCOL=y", "TEST.TILE=[40,40]"), ema=None, guard=None)
+    assert other.other_scores() == (
+        "best.pt was chosen by scores of protocol vrt, whole frames, split test; they do not compare with"
+        " those of protocol y, tiles of 40 x 40 overlapping by 2 x 20 x 20, split test, of which the next one"
+        " begins anew"
+    )
+    assert other.is_best(20.0) and other.scored_until() == 0
+    other.save(2, seconds=0.0, samples=2)
+    other.keep_if_best(2, 20.0)
+    assert other.other_scores() is None and not other.is_best(19.0)
+    assert checkpoint.load_checkpoint(other.folder / "best.pt")["step"] == 2
+
+
+def test_a_teacher_with_other_weights_is_told(made):
+    first = made()
+    saving = Saving(first, ema=None, guard=None, networks={"distillation": "a1", "lpips": "b2"})
+    saving.save(1, seconds=0.0, samples=1)
+    state = checkpoint.load_checkpoint(saving.path(1))
+    same = {"distillation": "a1", "lpips": "b2"}
+    assert list(Saving(first, ema=None, guard=None, networks=same).restore(state)) == []
+    other = Saving(first, ema=None, guard=None, networks={"distillation": "a2", "lpips": "b2"})
+    (said,) = other.restore(state)
+    assert said.startswith("the network of the loss's term distillation had other weights in the checkpoint")
+    assert list(Saving(first, ema=None, guard=None).restore(state)) == []  # a key that is gone says so itself
+
+
 def test_a_full_disk_is_one_line_and_the_others_stay(made, monkeypatch):
     saving = Saving(made(), ema=None, guard=None)
     saving.save(1, seconds=0.0, samples=2)

@@ -1,6 +1,7 @@
 """Expected scores come from the metrics applied by hand to frames that the dataset itself gives."""
 
 import copy
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from deblurkit.data.loaders import LoadedBatch, evaluation_batches
+from deblurkit.data.loaders import LoadedBatch
 from deblurkit.data.synthetic import make_synthetic
 from deblurkit.data.unified import open_dataset
 from deblurkit.errors import DataError
@@ -19,8 +20,9 @@ from deblurkit.models.unet import ClipUNet
 from deblurkit.training import metrics
 from deblurkit.training.distributed import Ranks
 from deblurkit.training.held_out import HeldOut, evaluation_clips
+from deblurkit.training.interrupt import InterruptedRun
 from deblurkit.training.precision import Precision
-from deblurkit.training.validate import restore_frames, share_of
+from deblurkit.training.validate import Lpips, restore_frames
 
 PRECISION = Precision(torch.device("cpu"), None)
 
@@ -92,11 +94,16 @@ class Together:
         self.world_size = world_size
         self.barrier = threading.Barrier(world_size, timeout=60)
         self.values = [None] * world_size
+        self.sent = []
 
     def rank(self, number):
         together = self
 
         class Rank(Ranks):
+            def from_rank(self, value, *, source):
+                together.sent.append((number, source, value))
+                return self.gather(value)[source]
+
             def gather(self, value):
                 together.values[number] = value
                 together.barrier.wait()
@@ -154,6 +161,7 @@ def test_ranks_together_score_exactly_what_one_scores_alone(longer, world_size, 
     model = network()
     alone = held_out.validate(model, precision=PRECISION)
     loaded = []
+    together = Together(world_size)
 
     def on_rank(ranks):
         counted = []
@@ -166,34 +174,37 @@ def test_ranks_together_score_exactly_what_one_scores_alone(longer, world_size, 
         loaded.append(len(counted))
         return result
 
-    for result in Together(world_size).each(on_rank):
+    for result in together.each(on_rank):
         assert same(result, alone)
     assert sum(loaded) == 21  # every frame is scored by one rank
+    assert [number for number, source, value in together.sent if value is not None] == [together.sent[0][1]]
     assert max(loaded) - min(loaded) <= 4 if not overrides else max(loaded) < 21
 
 
-def test_shares_are_runs_of_whole_batches_of_about_as_many_frames(longer):
-    clips = longer().clips
-    batches = evaluation_batches(clips, batch_size=1)
-    shares = [share_of(clips, batches, Ranks(rank, 4)) for rank in range(4)]
-    assert sum((share.batches for share in shares), []) == batches
-    frames = [sum(clips.parts[i].stop - clips.parts[i].keep_from for i in share.owned) for share in shares]
-    assert sum(frames) == 21 and max(frames) - min(frames) <= 2
-    assert share_of(clips, batches[:1], Ranks(0, 3)).batches == []  # its middle is the second rank's
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("overlap", [0, 1, 2])
+def test_the_progress_of_windows_that_share_frames_ends_at_the_whole(longer, world_size, overlap):
+    """Windows of 4 of 7 frames; what two of them give together is one frame, and is counted once."""
+    held_out = longer("TEST.TILE=[4,32,48]", f"TEST.TILE_OVERLAP=[{overlap},0,0]", batch_size=1)
 
+    def on_rank(ranks):
+        counted = []
+        held_out.validate(
+            Echo(), precision=PRECISION, ranks=ranks, progress=lambda *count: counted.append(count)
+        )
+        return counted
 
-def test_a_run_in_the_middle_of_a_sequence_begins_with_the_window_that_reaches_into_it(longer):
-    clips = longer("TEST.TILE=[3,16,24]", "TEST.TILE_OVERLAP=[1,8,8]").clips
-    assert [(p.start, p.stop) for p in clips.parts[:3]] == [(0, 3), (2, 5), (4, 7)]
-    batches = evaluation_batches(clips, batch_size=1)
-    second = share_of(clips, batches, Ranks(1, 2))
-    assert (second.batches[0], min(second.owned)) == ([3], 4)
+    shares = Together(world_size).each(on_rank)
+    for counted in shares:
+        assert counted == [(done, len(counted)) for done in range(1, len(counted) + 1)]
+    assert sum(map(len, shares)) == 21
 
 
 def test_tiles_of_what_looks_at_single_pixels_change_no_score(longer):
     whole = longer().validate(Echo(), precision=PRECISION, spikes="zeroed")
     tiled = longer("TEST.TILE=[3,16,24]", "TEST.TILE_OVERLAP=[1,8,8]")
-    assert same(tiled.validate(Echo(), precision=PRECISION, spikes="zeroed"), whole)
+    result = tiled.validate(Echo(), precision=PRECISION, spikes="zeroed")
+    assert same(replace(result, tile=None, tile_overlap=None), whole)
 
 
 def test_tiles_of_a_network_change_little(longer):
@@ -264,7 +275,8 @@ def test_lpips_is_averaged_like_the_others(longer):
         return (restored - sharp).abs().mean(dim=(1, 2, 3))
 
     held_out = longer()
-    result = held_out.validate(Echo(), precision=PRECISION, spikes="zeroed", lpips=distance)
+    metric = Lpips("alex", distance)
+    result = held_out.validate(Echo(), precision=PRECISION, spikes="zeroed", lpips=metric)
     frames = [
         np.abs(s.read_blurry(t) / 255.0 - s.read_sharp(t) / 255.0).mean()
         for s in held_out.clips.sequences
@@ -272,9 +284,43 @@ def test_lpips_is_averaged_like_the_others(longer):
     ]
     assert result.score.lpips == pytest.approx(np.mean(frames), abs=1e-6)
     assert result.score.lpips_blurry == result.score.lpips
-    assert set(result.score.as_dict()) == {
-        *("psnr_db", "ssim", "psnr_db_blurry", "ssim_blurry", "lpips", "lpips_blurry")
-    }
+    scores = {*("psnr_db", "ssim", "psnr_db_blurry", "ssim_blurry", "lpips", "lpips_blurry")}
+    assert set(result.score.as_dict()) == scores
+    assert set(result.as_dict()) == {"protocol", "lpips_net", *scores}
+    assert result.as_dict()["lpips_net"] == "alex"
+
+
+class Breaks(Echo):
+    """Gives NaN for the first frame of each clip."""
+
+    def forward(self, blurry, spikes):
+        return torch.cat([blurry[:, :1] * torch.nan, blurry[:, 1:]], dim=1)
+
+
+@pytest.mark.parametrize("protocol", ["vrt", "y"])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_frames_that_are_no_numbers_have_no_score(longer, protocol, world_size):
+    """Clips of two: frames 0, 2 and 4 of the seven begin one, and 6 is the second of the last."""
+    held_out = longer(f"TEST.PROTOCOL={protocol}")
+    metric = Lpips("alex", lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)))
+    results = Together(world_size).each(
+        lambda ranks: held_out.validate(Breaks(), precision=PRECISION, ranks=ranks, lpips=metric)
+    )
+    for result in results:
+        assert result.frames_not_finite == 3 * 3
+        assert np.isnan([result.score.psnr_db, result.score.ssim, result.score.lpips]).all()
+        assert np.isfinite([result.score.psnr_db_blurry, result.score.lpips_blurry]).all()
+        plain = result.as_dict()
+        assert (plain["psnr_db"], plain["ssim"], plain["frames_not_finite"]) == (None, None, 9)
+        assert np.isnan(result.score.gain_db)
+
+
+def test_a_score_says_by_what_tiles_it_was_made(longer):
+    whole = longer().validate(Echo(), precision=PRECISION)
+    tiled = longer("TEST.TILE=[3,16,24]", "TEST.TILE_OVERLAP=[1,8,8]").validate(Echo(), precision=PRECISION)
+    assert whole.way == "vrt" and "tile" not in whole.as_dict()
+    assert tiled.way == "vrt, tiles of 3 x 16 x 24"
+    assert (tiled.as_dict()["tile"], tiled.as_dict()["tile_overlap"]) == ((3, 16, 24), (1, 8, 8))
 
 
 def test_a_file_that_one_rank_cannot_read_is_an_error_on_all(longer):
@@ -287,3 +333,22 @@ def test_a_file_that_one_rank_cannot_read_is_an_error_on_all(longer):
             held_out.validate(Echo(), precision=PRECISION, ranks=ranks)
 
     Together(2).each(on_rank)
+
+
+@pytest.mark.parametrize("asked", [[0], [1], [0, 1]])
+def test_a_signal_to_one_rank_has_all_leave_together_with_the_same_word(longer, asked):
+    """The others are told where they meet, instead of waiting for one that is gone."""
+    held_out, model = longer(), Echo()
+    seen = []
+
+    def on_rank(ranks):
+        def stop(done, total):
+            if ranks.rank in asked and done == 2:
+                raise InterruptedRun("stopped after step 7", signal.SIGUSR1)
+
+        with pytest.raises(InterruptedRun, match="^stopped after step 7$") as caught:
+            held_out.validate(model, precision=PRECISION, ranks=ranks, progress=stop)
+        seen.append(caught.value.exit_code)
+
+    Together(2).each(on_rank)
+    assert seen == [138, 138]

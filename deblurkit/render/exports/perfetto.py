@@ -165,4 +165,4 @@ def _processes(reports: Sequence[Report]) -> list[int]:
 
 
 def _encoded(value: object) -> bytes:
-    return _JSON.encode(value).encode()
+    return _JSON.encode(value).encode(errors="replace")  # names of files may be no UTF-8

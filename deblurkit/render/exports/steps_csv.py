@@ -39,6 +39,7 @@ def write_csv(reports: Sequence[Report], path: Path) -> None:
             frame.to_csv(
                 file,
                 mode="wb",
+                errors="replace",  # names of files may be no UTF-8
                 header=number == 0,
                 index=False,
                 float_format="%.4f",

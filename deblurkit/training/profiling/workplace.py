@@ -151,10 +151,10 @@ def _on_random_clips(config: Config, *, warn: Tell) -> Workplace:
 def random_clips(config: Config, device: torch.device) -> Clip:
     """Return a batch of noise of the configured size on ``device``; spikes have half of the frames' size."""
     data, batch = config.data, config.train.batch_size
-    _, side = data.crops_by_epoch[0]
+    (_, side), (_, length) = data.crops_by_epoch[0], data.clips_by_epoch[0]
     generator = torch.Generator().manual_seed(config.seed)
-    frames = (batch, data.clip_len, 3, side, side)
-    voxels = (batch, data.clip_len, data.num_voxel_bins, side // 2, side // 2)
+    frames = (batch, length, 3, side, side)
+    voxels = (batch, length, data.num_voxel_bins, side // 2, side // 2)
     return Clip(
         blurry=torch.randint(256, frames, dtype=torch.uint8, generator=generator).to(device),
         spikes=torch.rand(voxels, generator=generator).to(device),

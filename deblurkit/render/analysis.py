@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from deblurkit.analysis.findings import Finding, Gain
 from deblurkit.analysis.report import Report
 from deblurkit.render import analysis_tables
-from deblurkit.render.text import WIDTH, as_text
+from deblurkit.render.text import WIDTH, as_text, indented
 from deblurkit.units import format_ms, format_share, plural
 
 _MOST_OUTLIERS = 5
@@ -41,7 +40,7 @@ def report_as_text(report: Report, *, width: int = WIDTH) -> str:
 def _parts(report: Report) -> Iterator[RenderableType]:
     yield Text(report.source)
     yield Text(f"Verdict: {report.verdict}")
-    yield _indented(summary(report))
+    yield indented(summary(report))
     yield Text()
     yield from _findings(report.findings)
     yield from analysis_tables.tables(report)
@@ -54,7 +53,7 @@ def _section(title: str, lines: Sequence[str]) -> Iterator[RenderableType]:
     if lines:
         yield Text(f"\n{title}")
         for line in lines:
-            yield _indented(line)
+            yield indented(line)
 
 
 def summary(report: Report) -> str:
@@ -97,14 +96,14 @@ def _findings(findings: Sequence[Finding]) -> Iterator[RenderableType]:
         return
     yield Text(f"{plural(len(findings), 'finding').capitalize()}")
     for finding in findings:
-        yield _indented(f"{finding.severity}: {finding.title} [{finding.id}]")
-        yield _indented(finding.evidence, columns=4)
+        yield indented(f"{finding.severity}: {finding.title} [{finding.id}]")
+        yield indented(finding.evidence, columns=4)
         if finding.cause:
-            yield _indented(f"Cause: {finding.cause}", columns=4)
-        yield _indented(f"Remedy: {finding.remedy}", columns=4)
-        yield from (_indented(line, columns=6) for line in settings_of(finding))
+            yield indented(f"Cause: {finding.cause}", columns=4)
+        yield indented(f"Remedy: {finding.remedy}", columns=4)
+        yield from (indented(line, columns=6) for line in settings_of(finding))
         if finding.gain is not None:
-            yield _indented(gain_sentence(finding.gain), columns=4)
+            yield indented(gain_sentence(finding.gain), columns=4)
 
 
 def settings_of(finding: Finding) -> Iterator[str]:
@@ -163,7 +162,3 @@ def _outliers(report: Report) -> Iterator[str]:
 def _events(report: Report) -> list[str]:
     counts = Counter(event.kind for event in report.log.events)
     return [plural(count, _WORDS.get(kind, kind)) for kind, count in counts.items()]
-
-
-def _indented(text: str, *, columns: int = 2) -> Padding:
-    return Padding(Text(text), (0, 0, 0, columns))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from deblurkit.analysis.report import Report
 from deblurkit.analysis.tables import TraceFigures
+from deblurkit.render.text import figure_table
 from deblurkit.units import format_bytes, format_ms, format_share, plural
 
 _MOST_MODULES = 20
@@ -48,7 +48,7 @@ def tables(report: Report) -> Iterator[RenderableType]:
 
 
 def _phases(report: Report) -> Table:
-    table = _table("Phase", "mean", "median", "95 %", "99 %", "share")
+    table = figure_table("Phase", "mean", "median", "95 %", "99 %", "share")
     for name, row in report.phases.iterrows():
         spread = [format_ms(row[key]) for key in ("p50_ms", "p95_ms", "p99_ms")]
         figures = spread if report.has_percentiles else ["-"] * len(spread)
@@ -57,7 +57,7 @@ def _phases(report: Report) -> Table:
 
 
 def _modules(report: Report) -> Table:
-    table = _table("Inside the phases", "mean", "own time", "share")
+    table = figure_table("Inside the phases", "mean", "own time", "share")
     nested = {path.partition("/")[0] for path in report.modules.index if "/" in path}
     inside = report.modules[[path.partition("/")[0] in nested for path in report.modules.index]]
     shown = inside.nlargest(_MOST_MODULES, "inclusive_ms").index
@@ -75,7 +75,7 @@ def _modules(report: Report) -> Table:
 
 
 def _epochs(epochs: pd.DataFrame) -> Table:
-    table = _table("Epoch", "steps", "mean", "median", "first step")
+    table = figure_table("Epoch", "steps", "mean", "median", "first step")
     for epoch, row in epochs.iterrows():
         times = [format_ms(row[key]) for key in ("mean_ms", "p50_ms", "first_ms")]
         table.add_row(f"{epoch:g}", f"{row['steps']:,.0f}", *times)
@@ -83,7 +83,7 @@ def _epochs(epochs: pd.DataFrame) -> Table:
 
 
 def _beside(report: Report) -> Table:
-    table = _table("Beside the steps", "times", "in all", "each")
+    table = figure_table("Beside the steps", "times", "in all", "each")
     for part in report.beside:
         each = part.seconds / part.count if part.count else part.seconds
         table.add_row(
@@ -93,7 +93,7 @@ def _beside(report: Report) -> Table:
 
 
 def _scalars(scalars: pd.DataFrame) -> Table:
-    table = _table("Number", "values", "first", "last", "lowest", "highest")
+    table = figure_table("Number", "values", "first", "last", "lowest", "highest")
     for name, row in scalars.head(_MOST_SCALARS).iterrows():
         figures = [_figure(str(name), float(row[key])) for key in ("first", "last", "min", "max")]
         table.add_row(Text(str(name)), f"{row['count']:,.0f}", *figures)
@@ -114,7 +114,7 @@ def _figure(name: str, value: float) -> str:
 
 
 def _trace(trace: TraceFigures) -> Table:
-    table = _table(f"In {plural(trace.steps, 'step')} of the trace", "a step", "share")
+    table = figure_table(f"In {plural(trace.steps, 'step')} of the trace", "a step", "share")
     rows = [(name, float(getattr(trace, key))) for name, key in _PARTS_OF_A_TRACE]
     rows += [(f"kernel {name}", us) for name, us, _ in trace.kernels[:_MOST_KERNELS]]
     rows += [(f"wait in {name}", us) for name, us, _ in trace.waits[:_MOST_KERNELS]]
@@ -124,12 +124,4 @@ def _trace(trace: TraceFigures) -> Table:
             label = Text(name)
             label.truncate(_LONGEST_NAME, overflow="ellipsis")
             table.add_row(label, format_ms(us / 1000), share)
-    return table
-
-
-def _table(first: str, *figures: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, caption_justify="left")
-    table.add_column(first, overflow="fold", ratio=None)
-    for title in figures:
-        table.add_column(title, justify="right", no_wrap=True)
     return table

@@ -6,9 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +16,7 @@ from deblurkit.analysis.compare_scalars import QUALITY, QualityChange, Shift
 from deblurkit.analysis.compare_steps import RowChange, StepChange, Verdict
 from deblurkit.analysis.matched_rows import ALL_ELSE
 from deblurkit.analysis.predicted_gains import GainCheck
-from deblurkit.render.text import WIDTH, as_text
+from deblurkit.render.text import WIDTH, as_text, figure_table, indented
 from deblurkit.units import format_bytes, format_ms, format_share, plural
 
 _ADVERBS = {"moderate": "moderately", "material": "materially"}
@@ -118,36 +116,36 @@ def comparison_parts(comparison: Comparison) -> Iterator[RenderableType]:
     yield from _side("A", comparison.a)
     yield from _side("B", comparison.b)
     yield Text(f"\nVerdict: {_verdict(steps.verdict)}")
-    yield from map(_indented, _ratios(steps))
+    yield from map(indented, _ratios(steps))
     if steps.rows:
         yield _phases(steps)
-        yield from map(_indented, _named(steps))
+        yield from map(indented, _named(steps))
     if comparison.gains:
         yield Text("\nPredicted gains")
-        yield from (_indented(_gain(check)) for check in comparison.gains)
+        yield from (indented(_gain(check)) for check in comparison.gains)
     if comparison.quality:
         yield Text("\nQuality")
-        yield from (_indented(_quality(change)) for change in comparison.quality)
+        yield from (indented(_quality(change)) for change in comparison.quality)
     if comparison.memory:
         yield _shifts("Peak of memory", comparison.memory)
     if comparison.trace:
         yield _shifts("In the trace, a step", comparison.trace)
     if comparison.notes:
         yield Text("\nNotes")
-        yield from map(_indented, comparison.notes)
+        yield from map(indented, comparison.notes)
 
 
 def _side(name: str, side: Side) -> Iterator[RenderableType]:
     yield Text(f"{name}  {side.source}")
     if side.mean_ms is None:
-        yield _indented("It tells no time of a step.", columns=3)
+        yield indented("It tells no time of a step.", columns=3)
         return
     length = f"{plural(side.steps, 'step')}; a step takes {format_ms(side.mean_ms)} on average"
     if side.median_ms is not None:
         length += f", {format_ms(side.median_ms)} in the median"
     if side.samples_per_second is not None:
         length += f"; {side.samples_per_second:,.3g} samples a second"
-    yield _indented(f"{length}.", columns=3)
+    yield indented(f"{length}.", columns=3)
 
 
 def _verdict(verdict: Verdict) -> str:
@@ -185,7 +183,7 @@ def _bounds(interval: Interval, form: str) -> str:
 
 
 def _phases(steps: StepChange) -> Table:
-    table = _table(f"Phase, a {steps.per}", "A", "B", "change", "95 % interval", "share of change")
+    table = figure_table(f"Phase, a {steps.per}", "A", "B", "change", "95 % interval", "share of change")
     for row in steps.rows:
         if row.difference is not None:
             table.add_row(
@@ -276,7 +274,7 @@ def _quality(change: QualityChange) -> str:
 
 
 def _shifts(title: str, shifts: Sequence[Shift]) -> Table:
-    table = _table(title, "A", "B", "change")
+    table = figure_table(title, "A", "B", "change")
     for shift in shifts:
         form = _FORMS[shift.unit]
         sign = "+" if shift.b > shift.a else "-" if shift.b < shift.a else ""
@@ -295,15 +293,3 @@ def _points(share: float) -> str:
 
 
 _FORMS = {"bytes": format_bytes, "us": _microseconds, "share": format_share}
-
-
-def _indented(text: str, *, columns: int = 2) -> Padding:
-    return Padding(Text(text), (0, 0, 0, columns))
-
-
-def _table(first: str, *figures: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first, overflow="fold")
-    for title in figures:
-        table.add_column(title, justify="right", no_wrap=True)
-    return table

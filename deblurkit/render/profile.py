@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from deblurkit.render.text import as_text
+from deblurkit.render.text import as_text, figure_table, indented
 from deblurkit.timing.records import UNACCOUNTED
 from deblurkit.training.profiling.gains import LEAST_SHARE
 from deblurkit.training.profiling.records import Passes, Row, Shape, StepProfile
@@ -34,7 +32,7 @@ def profile_as_text(profile: StepProfile, *, shapes: bool = False) -> str:
         parts += [Text("Shapes of the first call"), *_shapes(profile), Text()]
     parts += [*_gains(profile)]
     if profile.notes:
-        parts += [Text("\nNotes"), *(_indented(note) for note in profile.notes)]
+        parts += [Text("\nNotes"), *(indented(note) for note in profile.notes)]
     return as_text(Group(*parts), width=WIDTH)
 
 
@@ -83,7 +81,7 @@ def giga(count: float) -> str:
 
 
 def _phases(profile: StepProfile) -> Table:
-    table = _table("Phase", "mean", "median", "share", "GFLOP", "GFLOP/s", "peak memory")
+    table = figure_table("Phase", "mean", "median", "share", "GFLOP", "GFLOP/s", "peak memory")
     for phase in profile.phases:
         rate = 1e3 * phase.flops / phase.mean_ms if phase.flops and phase.mean_ms > 0 else None
         table.add_row(
@@ -110,7 +108,7 @@ def _phases(profile: StepProfile) -> Table:
 
 def _rows(profile: StepProfile) -> Table:
     mfu = ["MFU"] if profile.peak is not None else []
-    table = _table("Module", *_PASSES, "share", "GFLOP", "GFLOP/s", *mfu, "moved")
+    table = figure_table("Module", *_PASSES, "share", "GFLOP", "GFLOP/s", *mfu, "moved")
     for row in profile.rows:
         name = "  " * row.depth + row.name.rpartition("/")[2]
         utilisation = row.utilisation(profile.peak)
@@ -139,7 +137,7 @@ def _times(passes: Passes) -> list[str]:
 def _shapes(profile: StepProfile) -> Iterator[RenderableType]:
     for row in profile.rows:
         if row.inputs or row.outputs:
-            yield _indented(f"[{row.name}] {shape_text(row.inputs)} -> {shape_text(row.outputs)}")
+            yield indented(f"[{row.name}] {shape_text(row.inputs)} -> {shape_text(row.outputs)}")
 
 
 def shape_text(shapes: tuple[Shape, ...]) -> str:
@@ -154,21 +152,9 @@ def _gains(profile: StepProfile) -> Iterator[RenderableType]:
         return
     yield Text("What would speed it up most (each by itself; they do not add up)")
     for gain in profile.gains:
-        yield _indented(f"{gain.speedup:.2f} x  {gain.title}: {', '.join(gain.keys) or 'no key'} [{gain.id}]")
-        yield _indented(gain.arithmetic, columns=4)
-        yield _indented(gain.cost, columns=4)
-
-
-def _indented(text: str, *, columns: int = 2) -> Padding:
-    return Padding(Text(text), (0, 0, 0, columns))
-
-
-def _table(first: str, *figures: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first, overflow="fold")
-    for title in figures:
-        table.add_column(title, justify="right", no_wrap=True)
-    return table
+        yield indented(f"{gain.speedup:.2f} x  {gain.title}: {', '.join(gain.keys) or 'no key'} [{gain.id}]")
+        yield indented(gain.arithmetic, columns=4)
+        yield indented(gain.cost, columns=4)
 
 
 def profile_as_json(profile: StepProfile) -> str:

@@ -7,22 +7,14 @@ from pathlib import Path
 from deblurkit.config.schema import Config, as_values
 from deblurkit.errors import DeblurkitError
 from deblurkit.training.distributed import Ranks
-from deblurkit.training.resume import differences
+from deblurkit.training.resume import OF_LOADING, differences
 
 _NAMED = 3
 # Keys that each rank may have its own way: what its node has room for, and where it has its files.
 _OF_A_NODE = (
     "LOG.SAVE_DIR",
     "LOG.LANGUAGE",
-    "DATA.ROOT",
-    "DATA.USE_RAM_CACHE",
-    "DATA.CACHE_SIZE_GB",
-    "DATALOADER.TOTAL_WORKERS",
-    "DATALOADER.TRAIN_WORKERS",
-    "DATALOADER.VAL_WORKERS",
-    "DATALOADER.TRAIN_PREFETCH_FACTOR",
-    "DATALOADER.VAL_PREFETCH_FACTOR",
-    "DATALOADER.PIN_MEMORY",
+    *OF_LOADING,
     "MODEL.PRETRAINED",
     "TRAIN.DISTILL.TEACHER",
     "TRAIN.RANK_TIMEOUT_MINUTES",

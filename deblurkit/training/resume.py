@@ -16,21 +16,25 @@ from deblurkit.models.registry import build_model
 from deblurkit.training import checkpoint
 from deblurkit.training.distributed import Ranks
 
-# Keys that may change between the parts of one run without changing its numbers.
-_FREE = (
-    "LOG.",
+# Keys of how data are brought in: they change no number.
+OF_LOADING = (
+    "DATA.ROOT",
+    "DATA.USE_RAM_CACHE",
+    "DATA.CACHE_SIZE_GB",
     "DATALOADER.TOTAL_WORKERS",
     "DATALOADER.TRAIN_WORKERS",
     "DATALOADER.VAL_WORKERS",
     "DATALOADER.TRAIN_PREFETCH_FACTOR",
     "DATALOADER.VAL_PREFETCH_FACTOR",
     "DATALOADER.PIN_MEMORY",
+)
+# Keys that may change between the parts of one run without changing its numbers.
+_FREE = (
+    *OF_LOADING,
+    "LOG.",
     "DATALOADER.PERSISTENT_WORKERS",
-    "DATA.USE_RAM_CACHE",
-    "DATA.CACHE_SIZE_GB",
     "DATA.VOXELS_ON",
     "TEST.",
-    "DATA.ROOT",
     "DATA.AUTO_SYNTHETIC",
     "TRAIN.MAX_STEPS",
     "TRAIN.EPOCHS",

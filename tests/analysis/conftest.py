@@ -174,6 +174,15 @@ class TracedRun:
         self.host += host
         self.device = begun + kernel
 
+    def launches_of(self, kernels, kernel, host, *, item_every=0, sync_every=0):
+        """Let the host launch as many kernels, fetch a number or wait for the device after every so many."""
+        for at in range(1, kernels + 1):
+            self.launch(kernel, host)
+            if item_every and at % item_every == 0:
+                self.item()
+            if sync_every and at % sync_every == 0:
+                self.wait()
+
     def think(self, host):
         """Let the host do something that nothing records."""
         self.host += host

@@ -40,12 +40,7 @@ def train(traced_run):
             run.step()
             if load:
                 run.load(load)
-            for at in range(1, kernels + 1):
-                run.launch(kernel, host)
-                if item_every and at % item_every == 0:
-                    run.item()
-                if sync_every and at % sync_every == 0:
-                    run.wait()
+            run.launches_of(kernels, kernel, host, item_every=item_every, sync_every=sync_every)
             run.think(think)
             for _ in range(small):
                 run.launch(3.0, host)

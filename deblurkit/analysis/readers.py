@@ -174,11 +174,19 @@ def logs_of_run(folder: Path) -> list[Path]:
     for ending in ("jsonl", "log"):
         for place in (folder / "logs", folder):
             if found := sorted(place.glob(f"timing_*.{ending}")):
-                return ([path for path in found if _has_a_step(path)] or found) + _training_logs(place)
+                return with_steps(found) + _training_logs(place)
     raise DeblurkitError(
         f"{folder} is a folder without timing logs; expected a run's, with logs/timing_*.jsonl in it"
         + _pattern_in(folder)
     )
+
+
+def with_steps(paths: list[Path]) -> list[Path]:
+    """Return the paths without timing logs in which no step was finished, as long as any other is left.
+
+    A run that was resumed at its end leaves such a log.
+    """
+    return [path for path in paths if not path.name.startswith("timing_") or _has_a_step(path)] or paths
 
 
 def _training_logs(folder: Path) -> list[Path]:
@@ -187,8 +195,11 @@ def _training_logs(folder: Path) -> list[Path]:
 
 
 def _has_a_step(path: Path) -> bool:
-    head = _head_of(path)
-    return b"\n[" in head or b"\nStep " in head
+    try:
+        head = _head_of(path)
+    except OSError:
+        return True  # who reads it says why it cannot be read
+    return is_gzip(head) or b"\n[" in head or b"\nStep " in head
 
 
 def _head_of(path: Path) -> bytes:

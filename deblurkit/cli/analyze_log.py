@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deblurkit.cli.options import Json
+from deblurkit.cli.options import Json, warn
 from deblurkit.errors import DeblurkitError, UsageError
 
 if TYPE_CHECKING:
@@ -65,15 +65,17 @@ def analyze_log(
     if follow:
         _follow(files or [], warmup)
         return
+    _spare_the_logs([*(files or []), *(compare or ())], outputs)
     from deblurkit.analysis.compare import compare as compared
     from deblurkit.analysis.compare import fails
 
     reports = [_one(name, warmup) for name in compare] if compare else _all(files or [], warmup)
     comparison = compared(*reports) if compare else None
     written = _export(reports, comparison, csv=csv, html=html, tensorboard=tensorboard, perfetto=perfetto)
-    typer.echo(_told(reports, comparison, as_json=as_json), nl=False)
+    told = _told(reports, comparison, as_json=as_json)
     if not as_json:
-        typer.echo("".join(f"{name}: {path}\n" for name, path in written.items()), nl=False)
+        told += "".join(f"{name}: {path}\n" for name, path in written.items())
+    typer.echo(told.encode(errors="replace").decode(), nl=False)  # names of files may be no UTF-8
     if comparison is not None and fail_on is not None and fails(comparison, fail_on):
         raise typer.Exit(FAILED)
 
@@ -88,20 +90,51 @@ def _check_call(
     as_json: bool,
 ) -> None:
     """Raise an error if the options do not go together, or a file could not be written at the end."""
-    from deblurkit.files import check_writable
-
     if bool(files) == (compare is not None):
         raise UsageError("expected logs to report on, or --compare A B")
-    if fail_on is not None and (fail_on not in _LEVELS or compare is None):
-        raise UsageError(f"--fail-on {fail_on}: expected --compare A B and one of {', '.join(_LEVELS)}")
+    if "" in (*files, *(compare or ())):
+        raise UsageError("the name of a log is empty: is a variable of the shell unset?")
+    if compare == ("-", "-"):
+        raise UsageError("--compare - -: standard input can be read once only")
+    if fail_on is not None and fail_on not in _LEVELS:
+        raise UsageError(f"--fail-on {fail_on}: expected one of {', '.join(_LEVELS)}")
+    if fail_on is not None and compare is None:
+        raise UsageError("--fail-on: expected --compare A B with it")
     given = [name for name, path in outputs.items() if path is not None]
     if follow and (compare is not None or given or as_json):
         also = ", ".join([*given, *(["--json"] if as_json else []), *(["--compare"] if compare else [])])
         raise UsageError(f"--follow goes with no {also}: it shows a log that grows; run again at its end")
-    for name in given:
-        path = outputs[name]
-        if path is not None and name != "--tensorboard":
-            check_writable(path)
+    _check_targets({name: target for name, target in outputs.items() if target is not None})
+
+
+def _check_targets(outputs: dict[str, Path]) -> None:
+    names: dict[Path, str] = {}
+    for name, path in outputs.items():
+        other = names.setdefault(path.absolute(), name)
+        if other != name:
+            raise UsageError(f"{other} and {name} name the same place, {path}")
+        _check_target(name, path)
+
+
+def _check_target(name: str, path: Path) -> None:
+    """Raise an error if nothing can be written there; a device or a pipe would be renamed over."""
+    from deblurkit.files import check_writable
+
+    if name == "--tensorboard":
+        if path.exists() and not path.is_dir():
+            raise DeblurkitError(f"{name} {path}: expected a folder; this is a file")
+        return
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise DeblurkitError(f"{name} {path}: expected the name of a file; this is a device or a pipe")
+    check_writable(path)
+
+
+def _spare_the_logs(files: list[str], outputs: dict[str, Path | None]) -> None:
+    """Raise an error if a file that is to be written is one of those that are read."""
+    logs = [path for path in expanded(files) if path.exists()]
+    for name, target in outputs.items():
+        if target is not None and target.exists() and any(map(target.samefile, logs)):
+            raise DeblurkitError(f"{name} {target} is one of the logs, and would be lost; give another name")
 
 
 def _all(files: list[str], warmup: int | None) -> list[Report]:
@@ -180,12 +213,14 @@ def _told(reports: list[Report], comparison: Comparison | None, *, as_json: bool
 def expanded(files: list[str]) -> list[Path]:
     """Return the paths; a run's folder stands for its logs, a glob for what it matches.
 
+    Of several, timing logs without a finished step are left out, with a warning.
+
     Raises:
         DeblurkitError: if a glob matches nothing, or a folder holds no log.
     """
     import glob
 
-    from deblurkit.analysis.readers import logs_of_run
+    from deblurkit.analysis.readers import logs_of_run, with_steps
 
     paths: list[Path] = []
     for name in files:
@@ -201,4 +236,8 @@ def expanded(files: list[str]) -> list[Path]:
                 f"{name}: no file matches; expected logs, such as outputs/*/logs/timing_*.log"
             )
         paths += map(Path, matches)
-    return paths
+    kept = with_steps(paths)
+    for path in paths:
+        if path not in kept:
+            warn(f"{path}: left out, as no step was finished in it")
+    return kept

@@ -15,7 +15,7 @@ from torch import Tensor
 from deblurkit.data.loaders import FORKING, LoadedBatch
 from deblurkit.data.raw import Clip, RawClip, as_clips
 
-_AHEAD = 2  # batches that wait on the device
+AHEAD = 2  # batches that wait on the device
 _FAREWELL = 10.0  # seconds after which a thread that waits for a loader is left to end by itself
 _PATIENCE = 0.2  # seconds after which a thread looks whether it is still wanted
 
@@ -142,7 +142,7 @@ def ahead(
         first = next(source)
     except StopIteration:
         return
-    ready: queue.Queue[Made | Exception | None] = queue.Queue(maxsize=_AHEAD)
+    ready: queue.Queue[Made | Exception | None] = queue.Queue(maxsize=AHEAD)
     unwanted = threading.Event()
 
     def bring(item: Made | Exception | None) -> None:
@@ -174,4 +174,5 @@ def ahead(
             yield side.hand_over(item)
     finally:
         unwanted.set()
-        thread.join(timeout=_FAREWELL)
+        with contextlib.suppress(KeyboardInterrupt):  # a collector that closes this could not pass it on
+            thread.join(timeout=_FAREWELL)

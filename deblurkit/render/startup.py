@@ -23,7 +23,7 @@ _TABLES = {
     "en": """\
 [train] ========== data loading ==========
 [train] CPUs: {cpus}
-[train] workers in all: {total} (shared by {processes})
+[train] workers in all: {total} (suggested, for {processes})
 [train] training DataLoader:
 [train]   - batch_size: {batch_size} (per process)
 [train]   - num_workers: {train} (per process)

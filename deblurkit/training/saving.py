@@ -186,6 +186,9 @@ class Saving:
         try:
             yield
         except (OSError, RuntimeError) as error:
+            stopped = _interrupt_behind(error)
+            if stopped is not None:
+                raise stopped from None
             if isinstance(error, RuntimeError) and "inline_container" not in str(error):
                 raise  # torch turns a full disk into a RuntimeError of its archive writer; others are others'
             others = plural(len(checkpoint.checkpoints_in(self.folder)), "checkpoint")
@@ -193,6 +196,14 @@ class Saving:
                 f"{path}: could not be written ({str(error).splitlines()[0]}); free some space."
                 f" {others} before it can be read"
             ) from error
+
+
+def _interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C that an error came of: torch's archive writer, interrupted, complains of a length."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, KeyboardInterrupt):
+        behind = behind.__cause__ or behind.__context__
+    return behind
 
 
 def scored_by(config: Config) -> str:

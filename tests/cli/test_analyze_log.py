@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -162,15 +164,64 @@ def test_every_export_is_written_beside_the_report(two_runs, tmp_path):
         ["--compare", "a.log", "b.log", "--fail-on", "much"],
         ["a.log", "--follow", "--html", "x.html"],
         ["a.log", "--follow", "--json"],
+        ["--compare", "-", "-"],
+        ["a.log", ""],
+        ["a.log", "--csv", "x", "--html", "x"],
     ],
 )
 def test_options_that_do_not_go_together_are_told_before_anything_is_read(arguments):
     result = invoke(*arguments)
     assert isinstance(result.exception, UsageError)
-    assert "expected" in str(result.exception) or "goes with no" in str(result.exception)
+    said = ("expected", "goes with no", "read once only", "is empty", "the same place")
+    assert any(words in str(result.exception) for words in said)
 
 
 def test_a_log_from_standard_input_is_read(two_runs):
     result = CliRunner().invoke(app, ["-", "--json"], input=two_runs[0].read_bytes())
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["steps"] == 200
+
+
+@pytest.mark.parametrize("option", ["--csv", "--html", "--perfetto"])
+@pytest.mark.parametrize("way", ["file", "compare"])
+def test_no_log_is_written_over(two_runs, monkeypatch, option, way):
+    a, b = two_runs
+    before = b.read_bytes()
+    monkeypatch.chdir(b.parent)
+    result = invoke(*(["--compare"] if way == "compare" else []), a, b, option, b.name)
+    assert isinstance(result.exception, DeblurkitError)
+    assert f"{option} {b.name} is one of the logs" in str(result.exception)
+    assert b.read_bytes() == before
+
+
+def test_a_pipe_and_a_file_for_a_folder_are_no_places_to_write_to(two_runs, tmp_path):
+    pipe, file = tmp_path / "pipe", tmp_path / "file"
+    os.mkfifo(pipe)
+    file.write_text("mine")
+    for option, path, words in (("--csv", pipe, "device or a pipe"), ("--tensorboard", file, "a folder")):
+        result = invoke(two_runs[0], option, path)
+        assert isinstance(result.exception, DeblurkitError)
+        assert words in str(result.exception)
+    assert pipe.is_fifo()
+    assert file.read_text() == "mine"
+
+
+def test_a_name_that_is_no_utf_8_can_be_shown_and_exported(two_runs, tmp_path):
+    odd = os.fsdecode(b"\xc8\xd5\xff.jsonl")  # as a machine that speaks another code writes it
+    shutil.copy(two_runs[0], tmp_path / odd)
+    table, trace = tmp_path / "steps.csv", tmp_path / "trace.json"
+    for options in ([], ["--json"], ["--csv", table, "--perfetto", trace]):
+        result = invoke(tmp_path / odd, *options)
+        assert result.exit_code == 0, result.exception
+        assert "???.jsonl" in result.stdout
+    assert "???.jsonl" in table.read_text(encoding="utf-8-sig")
+    assert "???.jsonl" in trace.read_text(encoding="utf-8")
+
+
+def test_a_glob_leaves_out_logs_of_runs_that_took_no_step(two_runs, tmp_path):
+    took = tmp_path / "timing_1.rank0.jsonl"
+    two_runs[0].rename(took)
+    JsonLinesLog(tmp_path / "timing_2.rank0.jsonl", flush_interval=1, **ABOUT).close()
+    assert expanded([f"{tmp_path}/timing_*.jsonl"]) == [took]
+    took.unlink()
+    assert len(expanded([f"{tmp_path}/timing_*.jsonl"])) == 1  # its reader says what is missing

@@ -87,7 +87,7 @@ def test_on_a_cpu_the_chinese_table_speaks_of_processes():
 def test_one_of_a_thing_has_no_s():
     one = replace(PLAN, clips=1, workers=WorkerPlan(cpus=2, gpus=1, total=1, train=1, val=0))
     table = data_loading_table(one, language="en")
-    assert "(shared by 1 training process)" in table and "together: 1 training worker\n" in table
+    assert "(suggested, for 1 training process)" in table and "together: 1 training worker\n" in table
     assert "1 clip ->" in run_line(one)
 
 

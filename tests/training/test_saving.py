@@ -108,3 +108,28 @@ def test_a_full_disk_is_one_line_and_the_others_stay(made, monkeypatch):
     with pytest.raises(CheckpointError, match="step_00000002.pt: could not be written .*1 checkpoint before"):
         saving.save(2, seconds=0.0, samples=4)
     assert checkpoint.load_checkpoint(saving.path(1))["step"] == 1
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_is_no_full_disk(made, monkeypatch):
+    saving = Saving(made(), ema=None, guard=None)
+    saving.save(1, seconds=0.0, samples=2)
+
+    class Interrupted:
+        """A file whose second piece Ctrl-C comes into: torch says that its length is not as expected."""
+
+        def __init__(self, file):
+            self.file, self.pieces, self.flush = file, 0, file.flush
+
+        def write(self, piece):
+            self.pieces += 1
+            if self.pieces == 2:
+                raise KeyboardInterrupt
+            return self.file.write(piece)
+
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda state, file: save(state, Interrupted(file)))
+    with pytest.raises(KeyboardInterrupt):
+        saving.save(2, seconds=0.0, samples=4)
+    monkeypatch.undo()
+    assert [path.name for path in saving.folder.iterdir()] == ["step_00000001.pt"]
+    assert checkpoint.load_checkpoint(saving.path(1))["step"] == 1

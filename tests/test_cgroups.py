@@ -1,4 +1,4 @@
-from deblurkit.cgroups import Cgroup, own_cgroups
+from deblurkit.cgroups import Cgroup, GroupMemory, group_memory, own_cgroups, read_fields, read_number
 
 
 def groups(tmp_path, lines, controller="memory"):
@@ -34,3 +34,42 @@ def test_a_path_that_leads_out_of_the_tree_leaves_the_root(tmp_path):
 
 def test_without_cgroups_there_are_none(tmp_path):
     assert list(own_cgroups("memory", root=tmp_path, membership=tmp_path / "none")) == []
+
+
+def memory_of(folder, version, files):
+    for name, text in files.items():
+        (folder / name).write_text(f"{text}\n")
+    return group_memory(Cgroup(folder, version))
+
+
+def test_memory_of_a_version_2_group(tmp_path):
+    files = {
+        "memory.max": 1000,
+        "memory.high": "max",
+        "memory.swap.max": 0,
+        "memory.current": 700,
+        "memory.stat": "anon 1\ninactive_file 20\nactive_file 30\nshmem 4",
+    }
+    expected = GroupMemory({"memory.max": 1000, "memory.swap.max": 0}, 700, 50, 4)
+    assert memory_of(tmp_path, 2, files) == expected
+
+
+def test_memory_of_a_version_1_group_has_its_descendants_in_it(tmp_path):
+    files = {
+        "memory.limit_in_bytes": 1000,
+        "memory.memsw.limit_in_bytes": 9223372036854771712,  # 2^63 less a page: none
+        "memory.usage_in_bytes": 700,
+        "memory.stat": "inactive_file 1\ntotal_inactive_file 20\ntotal_active_file 30\ntotal_shmem 4",
+    }
+    assert memory_of(tmp_path, 1, files) == GroupMemory({"memory.limit_in_bytes": 1000}, 700, 50, 4)
+
+
+def test_a_group_that_is_not_there_tells_nothing(tmp_path):
+    assert group_memory(Cgroup(tmp_path / "none", 2)) == GroupMemory({}, None, 0, None)
+
+
+def test_files_that_hold_something_else_are_as_if_they_were_not_there(tmp_path):
+    (tmp_path / "file").write_text("max\nMemTotal: 5 kB\nname -3\nlonely\n")
+    assert read_number(tmp_path / "file") is None
+    assert read_fields(tmp_path / "file") == {"MemTotal:": 5}
+    assert read_fields(tmp_path) == {}

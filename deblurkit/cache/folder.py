@@ -106,6 +106,29 @@ def remove_remains(root: Path) -> list[Path]:
     return [folder for folder in sorted(root.glob(f"{_PREFIX}{os.getuid()}-*")) if _removed_if_dead(folder)]
 
 
+def all_folders(root: Path) -> list[Path]:
+    """Return the cache folders of all users, what is left of removed ones among them."""
+    return sorted(root.glob(f"{_PREFIX}*"))
+
+
+def is_held(folder: Path) -> bool | None:
+    """Return whether a main process holds a cache folder; nothing is made or removed.
+
+    None where that cannot be known: the folder is another user's, or has no lock file yet.
+    """
+    if not _is_ours(folder):
+        return None
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(folder / _LOCK, flags)
+    except OSError:
+        return None
+    try:
+        return not _locked_alone(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _removed_if_dead(folder: Path) -> bool:
     if not _is_ours(folder):
         return False

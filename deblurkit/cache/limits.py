@@ -61,7 +61,7 @@ def node_limits(
     """
     limits = [*_file_system(root), *_ram(meminfo)]
     for group in cgroups.own_cgroups("memory", root=cgroup_root, membership=membership):
-        limits += _version_2(group.folder) if group.version == 2 else _version_1(group.folder)
+        limits += _of_group(group)
     return limits
 
 
@@ -72,50 +72,20 @@ def _file_system(root: Path) -> Iterator[Limit]:
 
 
 def _ram(meminfo: Path) -> Iterator[Limit]:
-    available = _fields(meminfo).get("MemAvailable:")
+    available = cgroups.read_fields(meminfo).get("MemAvailable:")
     if available is not None:
         yield Limit("RAM", 1024 * available)
 
 
-def _version_2(folder: Path) -> Iterator[Limit]:
-    used = _number(folder / "memory.current")
-    limits = [_number(folder / name) for name in ("memory.max", "memory.high")]
-    given = [limit for limit in limits if limit is not None]
-    if given and used is not None:
-        fields = _fields(folder / "memory.stat")
-        cached = fields.get("inactive_file", 0) + fields.get("active_file", 0)
-        yield _cgroup_limit(folder, min(given), used - cached)
-
-
-def _version_1(folder: Path) -> Iterator[Limit]:
-    used = _number(folder / "memory.usage_in_bytes")
-    given = _number(folder / "memory.limit_in_bytes")
-    if given is not None and used is not None:
-        fields = _fields(folder / "memory.stat")
-        cached = fields.get("total_inactive_file", 0) + fields.get("total_active_file", 0)
-        yield _cgroup_limit(folder, given, used - cached)
+def _of_group(group: cgroups.Cgroup) -> Iterator[Limit]:
+    memory = cgroups.group_memory(group)
+    given = [limit for name, limit in memory.limits.items() if name not in cgroups.OF_SWAP]
+    if given and memory.used is not None:
+        yield _cgroup_limit(group.folder, min(given), memory.used - memory.page_cache)
 
 
 def _cgroup_limit(folder: Path, limit: int, used: int) -> Limit:
     return Limit(f"the cgroup {folder} ({format_bytes(limit)})", max(0, limit - max(0, used)))
-
-
-def _number(path: Path) -> int | None:
-    """Return the number in a file; None where there is no file or it says ``max``."""
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _fields(path: Path) -> dict[str, int]:
-    """Return a file of lines ``name number ...`` as a dictionary."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return {}
-    rows = (line.split() for line in lines)
-    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
 
 
 def _floor(gib: float) -> float:

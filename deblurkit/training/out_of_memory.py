@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from deblurkit.config.schema import Config, as_values
 from deblurkit.errors import DeblurkitError
-from deblurkit.training.nvml import Holder, find_gpu
+from deblurkit.memory.gpu import Holder, find_gpu
 from deblurkit.training.support import can_be_shared
 from deblurkit.units import format_bytes, format_share
 

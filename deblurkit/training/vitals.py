@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from deblurkit.training.nvml import Gpu, find_gpu
+from deblurkit.memory.gpu import Gpu, find_gpu
 
 
 @dataclass(frozen=True)

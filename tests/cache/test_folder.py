@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from deblurkit.cache import folder as folder_module
-from deblurkit.cache.folder import folder_of, join_folder, remove_remains
+from deblurkit.cache.folder import all_folders, folder_of, is_held, join_folder, remove_remains
 from deblurkit.errors import DataError
 
 # A main process that joins, says so, and ends when it is told to or killed.
@@ -115,6 +115,21 @@ def test_remains_of_the_killed_are_removed_and_those_of_the_living_kept(tmp_path
     assert os.path.isdir(runs[0])
     alive.communicate("")
     assert os.listdir(tmp_path) == []
+
+
+def test_whether_a_folder_is_held_can_be_asked_and_changes_nothing(tmp_path, start):
+    process = start(HOLD, tmp_path, "a")
+    run, folder = process.stdout.readline().strip(), folder_of(tmp_path, "a")
+    assert [is_held(folder) for _ in range(2)] == [True, True]
+    process.kill()
+    process.wait()
+    assert [is_held(folder) for _ in range(2)] == [False, False]
+    assert os.path.isdir(run)
+    (folder / "lock").unlink()
+    assert is_held(folder) is None
+    assert is_held(tmp_path / "none") is None
+    assert all_folders(tmp_path) == [folder]
+    assert not (folder / "lock").exists()
 
 
 def test_remains_of_any_stage_are_removed(tmp_path):

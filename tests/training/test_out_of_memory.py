@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from deblurkit.config.schema import Config
 from deblurkit.data.loaders import BatchStream
-from deblurkit.training.nvml import Holder
+from deblurkit.memory.gpu import Holder
 from deblurkit.training.out_of_memory import (
     Request,
     explain,

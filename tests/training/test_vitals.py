@@ -6,8 +6,8 @@ import psutil
 import pytest
 import torch
 
+from deblurkit.memory.gpu import Gpu
 from deblurkit.training import vitals
-from deblurkit.training.nvml import Gpu
 from deblurkit.training.vitals import Vitals
 
 CPU = torch.device("cpu")

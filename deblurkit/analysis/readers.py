@@ -90,6 +90,8 @@ def read_log(path: Path) -> RunLog:
             nothing that its format promises.
     """
     if str(path) == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise DeblurkitError("- (standard input) is closed; expected a log on it, or name a file")
         return read_stream(sys.stdin.buffer, source="standard input")
     if path.is_dir():
         raise DeblurkitError(f"{path} is a folder; expected a log file{_pattern_in(path)}")

@@ -128,9 +128,10 @@ RULES = (
     Rule(
         id="stall",
         measure=stalls.stalled_steps,
-        warning=0.0,
+        warning=0.005,
         critical=0.20,
-        source="five times the median; critical where it costs a fifth of all time",
+        source="five times the median; under half a percent of all time a step or two of a healthy run do"
+        " that, and nothing is gained; critical where it costs a fifth of it",
         fewest_steps=20,
         title="Some steps took more than five times as long as the median.",
         remedies=remedies.STALL,

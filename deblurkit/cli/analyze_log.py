@@ -124,7 +124,8 @@ def _check_target(name: str, path: Path) -> None:
         if path.exists() and not path.is_dir():
             raise DeblurkitError(f"{name} {path}: expected a folder; this is a file")
         return
-    if path.exists() and not path.is_file() and not path.is_dir():
+    is_device = path.exists() and not path.is_file() and not path.is_dir()
+    if is_device or path.absolute().parent == Path("/dev"):  # /dev/stdout may be redirected to a file
         raise DeblurkitError(f"{name} {path}: expected the name of a file; this is a device or a pipe")
     check_writable(path)
 

@@ -29,3 +29,13 @@ def test_parts_and_levels_by_hand():
     assert made.part(2, 4).positions.tolist() == [2, 3]
     assert made.levels(shortest=4, most=10).tolist() == [1, 4]
     assert made.levels(shortest=100, most=10).tolist() == [4]  # one block at least: 1 1 1 4 4 4 9 90
+
+
+def test_what_was_told_before_the_first_step_is_left_out_where_it_is_little():
+    steps = [np.nan, *range(100, 1100, 100)]
+    made = course(frame(steps, [5.0, *range(10)]))
+    assert made.counts_steps
+    assert made.positions.tolist() == list(range(100, 1100, 100))
+    assert made.values.tolist() == list(range(10))
+    several = course(frame([np.nan, np.nan, *steps[1:]], [5.0, 5, *range(10)]))
+    assert (several.counts_steps, len(several)) == (False, 12)

@@ -124,3 +124,13 @@ def test_a_new_pace_is_reported_with_its_step_and_its_row(make_run):
     report = analyze(run.log())
     assert report.findings == ()
     assert [(change.step, change.row) for change in report.changes] == [(2_500, "forward")]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_long_steps_in_5000_are_no_finding(make_run, seed):
+    """Garbage is collected, a file system hiccups: 2 x 1.9 s of 1,615 s."""
+    run = make_run(seed=seed)
+    run.stall(every=2_500, milliseconds=1_900)
+    report = analyze(run.log())
+    assert report.findings == ()
+    assert {outlier.step for outlier in report.outliers} >= {2_500, 5_000}

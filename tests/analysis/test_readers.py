@@ -221,3 +221,9 @@ def test_a_damaged_log_gives_a_report_or_our_error(tmp_path, content, cuts):
 )
 def test_lines_in_any_order_give_a_report_or_our_error(tmp_path, lines):
     survives(tmp_path / "x", b"\n".join(lines))
+
+
+def test_standard_input_that_is_closed_is_told(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(DeblurkitError, match=r"standard input\) is closed"):
+        read_log(Path("-"))

@@ -37,6 +37,32 @@ def test_ranks_that_do_not_tell_how_long_they_wait(make_run):
     assert found(analyze_all(ranks_of(make_run, told=False))) == [[], [], []]
 
 
+def test_waiting_inside_backward_is_not_taken_for_recomputation(make_run):
+    """All wait 31 ms for rank 1, under 10 % of a step; theirs is 2.9 times forward, and looks recomputed."""
+    logs = []
+    for rank in range(3):
+        run = make_run(300, seed=rank)
+        run.slow_down("backward", 1.25 if rank == 1 else 1.4)  # 256 and 287 ms, of which 31 ms are waiting
+        logs.append(run.log(rank=rank, world_size=3))
+    assert found(analyze_all([logs[0]])) == [[("recompute", None)]]  # for all that one log can tell
+    reports = analyze_all(logs)
+    assert found(reports) == [[], [], []]
+    told = [any("not on rank 1" in note for note in report.notes) for report in reports]
+    assert told == [True, False, True]
+
+
+def test_recomputation_on_all_ranks_is_told_of_all(make_run):
+    logs = []
+    for rank in range(3):
+        run = make_run(300, seed=rank)
+        run.slow_down("backward", 1.5)
+        logs.append(run.log(rank=rank, world_size=3))
+    assert found(analyze_all(logs)) == [[("recompute", None)]] * 3
+    alone = make_run(9)  # too short to tell anything
+    logs.append(alone.log(rank=3, world_size=4))
+    assert found(analyze_all(logs)) == [*[[("recompute", None)]] * 3, []]
+
+
 def test_a_run_in_another_folder_is_another_run(make_run):
     logs = ranks_of(make_run, slow=1, folder="a") + ranks_of(make_run, folder="b")
     reports = analyze_all(logs)

@@ -198,7 +198,11 @@ def test_a_pipe_and_a_file_for_a_folder_are_no_places_to_write_to(two_runs, tmp_
     pipe, file = tmp_path / "pipe", tmp_path / "file"
     os.mkfifo(pipe)
     file.write_text("mine")
-    for option, path, words in (("--csv", pipe, "device or a pipe"), ("--tensorboard", file, "a folder")):
+    for option, path, words in (
+        ("--csv", pipe, "device or a pipe"),
+        ("--html", "/dev/of_no_such_name", "device or a pipe"),
+        ("--tensorboard", file, "a folder"),
+    ):
         result = invoke(two_runs[0], option, path)
         assert isinstance(result.exception, DeblurkitError)
         assert words in str(result.exception)

@@ -76,7 +76,8 @@ SIGNS = (
         "checkpoint",
         "sav",
         rb"\bsav(?:ed?|ing)\b.{0,60}\b(?:checkpoints?|models?|states?|weights?|ckpt)\b"
-        rb"|\b(?:checkpoints?|models?|states?|weights?|optimizer)\b.{0,60}(?<!be )\bsaved\b(?! to \S+ by)",
+        rb"|\b(?:checkpoints?|models?|states?|weights?|optimizer)\b.{0,60}(?<!be )\bsaved\b(?! to \S+ by)"
+        rb"|\bsav(?:ed|ing)\b.{0,160}\.(?:pth?|ckpt|safetensors)\b",
     ),
     _sign(
         "validation",

@@ -46,6 +46,8 @@ WATCHDOG = (
         ("checkpoint", "INFO: Saving models and training states."),
         ("checkpoint", "Saving checkpoint at 1 epochs"),
         ("checkpoint", "Model weights saved in out/pytorch_model.bin"),
+        ("checkpoint", "[Torch] Saving ./out/global_step1000/mp_rank_00_model_states.pt..."),
+        ("checkpoint", "saved to /data/runs/7/net_g_5000.pth"),
         ("validation", "Validation gopro,   # psnr: 30.0500 # ssim: 0.9512"),
         ("validation", "***** Running Evaluation *****"),
         ("validation", "validation after step 150 (vrt): PSNR 25.72 dB"),
@@ -74,6 +76,7 @@ def test_what_happened(kind, line):
         "  exitcode  : 1 (pid: 4)",
         "Number of val images/folders in gopro: 11",
         "TimeoutError is what we catch here",
+        "loaded net_g_5000.pth, saving energy; see x.ptx",
         "  num_iter_per_epoch: 100",
     ],
 )

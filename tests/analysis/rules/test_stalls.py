@@ -1,4 +1,7 @@
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from deblurkit.analysis.rules.stalls import stalled_steps
@@ -38,3 +41,11 @@ def test_events_elsewhere_explain_nothing(evidence):
 def test_a_run_without_stalls_and_one_of_means(evidence):
     assert stalled_steps(evidence(PHASES, total=310.0)) is None
     assert stalled_steps(evidence(PHASES, total=310.0, steps=1)) is None
+
+
+def test_a_line_that_stands_for_several_steps_is_told_as_their_mean(evidence):
+    single = evidence(PHASES, total=np.where(np.arange(1, 501) % 100 == 0, 3_000.0, 310.0), steps=500)
+    of_ten = dataclasses.replace(single, weights=pd.Series(10.0, index=single.step_ms.index))
+    words = "each the mean of the steps of a line"
+    assert words in stalled_steps(of_ten).evidence
+    assert words not in stalled_steps(single).evidence

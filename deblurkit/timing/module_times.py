@@ -3,9 +3,9 @@
 A module's backward pass is the time from the first gradient of its output to the last of its input, less
 what is made again inside it (gradient checkpointing), which has rows of its own. Where an input comes from
 elsewhere than what runs before it, its gradient may be looked at when other modules have run: such a
-module's pass ends, from the next step on, with the last of its parameters' gradients. Where it has none it
-stays an interval in which others may lie. What autograd does not pass by, such as a frozen module, has no
-backward pass and no row of it.
+module's pass ends, with the last of its parameters' gradients. Where it has none it stays an interval in
+which others may lie. What autograd does not pass by, such as a frozen module, has no backward pass and no
+row of it.
 """
 
 from __future__ import annotations
@@ -65,34 +65,31 @@ class Call:
         self.outputs: list[Edge] = []
 
     def end_with_parameters(self) -> None:
-        """Let the backward pass end with the parameters' gradients, where the inputs' came late.
-
-        In the step in which that turns out, the parameters were not looked at: the pass is left out.
-        """
-        if not self.watch.has_late_inputs or not self.watch.has_parameters:
-            return
-        if self.parameters_end_at < 0:
-            self.backward_start, self.backward_end_at = None, -1
-        elif self.parameters_end_at < self.backward_end_at:
+        """Let the backward pass end with the parameters' gradients, where the inputs' came late."""
+        if self.watch.has_late_inputs and 0 <= self.parameters_end_at < self.backward_end_at:
             self.backward_end, self.backward_end_at = self.parameters_end, self.parameters_end_at
 
 
 class _Watch:
     """A module that is timed."""
 
-    __slots__ = ("handles", "has_late_inputs", "last_parameter", "module", "parameter_handles", "row")
+    __slots__ = (
+        "handles",
+        "has_late_inputs",
+        "last_parameter",
+        "module",
+        "needs_parameters",
+        "parameter_handles",
+        "row",
+    )
 
     def __init__(self, module: nn.Module, row: str) -> None:
         self.module, self.row = module, row
         self.has_late_inputs = False
+        self.needs_parameters = False  # to know when its backward pass ends
         self.handles: list[RemovableHandle] = []
         self.parameter_handles: dict[int, RemovableHandle] = {}
         self.last_parameter: int | None = None
-
-    @property
-    def has_parameters(self) -> bool:
-        """Whether any of its parameters is trained."""
-        return any(parameter.requires_grad for parameter in self.module.parameters())
 
 
 class ModuleTimes:
@@ -145,13 +142,15 @@ class ModuleTimes:
         self._leaf_hooks.clear()
         self._running.clear()
         self._going_back.clear()
-        for watch in self._watches:
-            _keep_last_parameter(watch)
         if self._steps_to_look_at > 0:
             self._steps_to_look_at -= 1
             _find_late_inputs(calls)
         for call in calls:
             call.end_with_parameters()
+        for watch in self._watches:
+            if self._steps_to_look_at <= 0 and not watch.needs_parameters:
+                _unhook_parameters(watch)
+            _keep_last_parameter(watch)
         return [*self._spans(calls), *self._again_spans(again)]
 
     @property
@@ -223,7 +222,9 @@ class ModuleTimes:
         for tensor in wanted:
             self._hook(tensor, self._on_input(call, self._edge(tensor)))
         call.ends_by_parameters = not wanted
-        if not wanted or call.watch.has_late_inputs:
+        if not wanted:
+            call.watch.needs_parameters = True
+        if self._steps_to_look_at > 0 or call.watch.needs_parameters:
             self._watch_parameters(call.watch)
 
     def _watch_parameters(self, watch: _Watch) -> None:
@@ -308,7 +309,7 @@ def _find_late_inputs(calls: list[Call]) -> None:
             if other.backward_start_at > call.backward_end_at:
                 break
             if call.last_input not in other.outputs and not _are_nested(call.watch.row, other.watch.row):
-                call.watch.has_late_inputs = True
+                call.watch.has_late_inputs = call.watch.needs_parameters = True
                 break
 
 
@@ -317,9 +318,15 @@ def _are_nested(row: str, other: str) -> bool:
 
 
 def _unhook(watch: _Watch) -> None:
-    for handle in (*watch.handles, *watch.parameter_handles.values()):
+    for handle in watch.handles:
         handle.remove()
     watch.handles = []
+    _unhook_parameters(watch)
+
+
+def _unhook_parameters(watch: _Watch) -> None:
+    for handle in watch.parameter_handles.values():
+        handle.remove()
     watch.parameter_handles.clear()
 
 

@@ -16,7 +16,7 @@ from deblurkit.models.fingerprint import fingerprint
 from deblurkit.training.perceptual import load_lpips, load_vgg
 
 if TYPE_CHECKING:
-    from deblurkit.config.sections import LossSection
+    from deblurkit.config.sections import LossSection, LpipsSection, VggPerceptualSection
 
 
 def charbonnier(restored: Tensor, sharp: Tensor, *, delta: float) -> Tensor:
@@ -161,7 +161,11 @@ class WeightedSum:
 
     def fingerprints(self) -> dict[str, str]:
         """Return the fingerprints of the networks in the terms, by name of the term."""
-        return {term.name: fingerprint(term.loss) for term in self._terms if isinstance(term.loss, nn.Module)}
+        return {name: fingerprint(network) for name, network in self.networks().items()}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Return the network of each term that has one, by name of the term."""
+        return {term.name: term.loss for term in self._terms if isinstance(term.loss, nn.Module)}
 
     def kept_tensors(self) -> list[Tensor]:
         """Return the weights of the networks in the terms."""
@@ -184,8 +188,23 @@ class OnFrames(nn.Module):
         return self.distance(restored.flatten(0, 1), inputs.sharp.flatten(0, 1)).mean()
 
 
+def trained_vgg(section: VggPerceptualSection, device: torch.device) -> nn.Module:
+    """Return the distance that LOSS.VGG_PERCEPTUAL asks for, with its weights."""
+    return load_vgg(section.layers, section.weights, device)
+
+
+def trained_lpips(section: LpipsSection, device: torch.device) -> nn.Module:
+    """Return the distance that LOSS.LPIPS asks for, with its weights."""
+    return load_lpips(section.net, section.weights, device)
+
+
 def build_objective(
-    section: LossSection, *, device: torch.device | None = None, more: Sequence[Term] = ()
+    section: LossSection,
+    *,
+    device: torch.device | None = None,
+    more: Sequence[Term] = (),
+    make_vgg: Callable[[VggPerceptualSection, torch.device], nn.Module] = trained_vgg,
+    make_lpips: Callable[[LpipsSection, torch.device], nn.Module] = trained_lpips,
 ) -> WeightedSum:
     """Return what the LOSS section describes.
 
@@ -193,6 +212,8 @@ def build_objective(
         section: terms of weight 0 are left out, and their networks not read.
         device: where the networks of perceptual losses are kept; the CPU by default.
         more: terms that are no part of the section, such as `distillation.distillation_terms`.
+        make_vgg: returns the network of LOSS.VGG_PERCEPTUAL on a device.
+        make_lpips: likewise of LOSS.LPIPS.
 
     Raises:
         ConfigError: if there would be steps without any loss.
@@ -206,11 +227,9 @@ def build_objective(
 
     terms = [Term("charbonnier", pixel.weight, pixel_loss, pixel.every_n_steps)]
     if vgg.weight > 0:
-        distance: nn.Module = load_vgg(vgg.layers, vgg.weights, where)
-        terms.append(Term("vgg_perceptual", vgg.weight, OnFrames(distance), vgg.every_n_steps))
+        terms.append(Term("vgg_perceptual", vgg.weight, OnFrames(make_vgg(vgg, where)), vgg.every_n_steps))
     if lpips.weight > 0:
-        distance = load_lpips(lpips.net, lpips.weights, where)
-        terms.append(Term("lpips", lpips.weight, OnFrames(distance), lpips.every_n_steps))
+        terms.append(Term("lpips", lpips.weight, OnFrames(make_lpips(lpips, where)), lpips.every_n_steps))
     return WeightedSum([*terms, *more])
 
 

@@ -72,7 +72,7 @@ def build_optimizer(
     ``adamw8bit`` keeps its states in 8 bits (bitsandbytes); where that package is missing, AdamW takes its
     place and ``warn`` is told.
     """
-    groups = _parameter_groups(section, model)
+    groups = parameter_groups(section, model)
     if section.type == "adamw8bit":
         try:
             from bitsandbytes.optim import AdamW8bit
@@ -84,7 +84,7 @@ def build_optimizer(
     return torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, fused=device.type in ("cpu", "cuda"))
 
 
-def _parameter_groups(section: OptimSection, model: nn.Module) -> list[dict[str, Any]]:
+def parameter_groups(section: OptimSection, model: nn.Module) -> list[dict[str, Any]]:
     """Return a group for each part and for matrices and vectors in it, as far as there are any."""
     factors = {"flow": section.flow_lr_factor, "spikes": section.spike_lr_factor, "rest": 1.0}
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}

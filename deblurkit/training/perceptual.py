@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes as disable_modes
 
 from deblurkit.errors import CheckpointError, DeblurkitError
 from deblurkit.models.pretrained import read_weights
@@ -83,6 +84,14 @@ class Backbone(nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             column = torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
             self.register_buffer(name, column)
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of the output of each tap."""
+        found = [0]
+        for layer in self.layers:
+            found.append(layer.out_channels if isinstance(layer, nn.Conv2d) else found[-1])
+        return [found[tap + 1] for tap in self._taps]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the output of each tap, in the order of the taps: (N, 3, H, W) -> (N, C, h, w) of each.
@@ -214,6 +223,21 @@ def load_lpips(
     return LpipsDistance(backbone, heads)
 
 
+def untrained_vgg(layers: Sequence[str], device: torch.device) -> VggDistance:
+    """Return `load_vgg`'s network without its weights: what it takes in memory needs no file."""
+    return VggDistance(
+        _untrained_backbone(VGG19, layers, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=device)
+    )
+
+
+def untrained_lpips(net: LpipsNet, device: torch.device) -> LpipsDistance:
+    """Return `load_lpips`'s network without its weights: what it takes in memory needs no file."""
+    backbone = _untrained_backbone(
+        LPIPS_NETS[net], LPIPS_LAYERS[net], mean=IMAGENET_MEAN, std=IMAGENET_STD, device=device
+    )
+    return LpipsDistance(backbone, [torch.empty(width, device=device) for width in backbone.widths])
+
+
 def _read_heads(net: LpipsNet) -> list[Tensor]:
     """Return the calibrated weights that come with package lpips: (C,) for each of five layers."""
     package = importlib.util.find_spec("lpips")
@@ -234,6 +258,31 @@ def _load_backbone(
     option: str,
 ) -> Backbone:
     """Return the layers of a classifier up to the deepest of ``names``, with the weights of a file."""
+    layers, taps, known = _bare_layers(classifier, names)
+    path = _weights_file(classifier, weights, option=option)
+    _fill(layers, path, classifier, known=known, device=device)
+    return Backbone(layers, taps=taps, mean=mean, std=std, least_side=classifier.least_side)
+
+
+def _untrained_backbone(
+    classifier: Classifier,
+    names: Sequence[str],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+) -> Backbone:
+    """Return the layers of a classifier up to the deepest of ``names``, with any weights."""
+    with disable_modes():  # a mode that is on may know no tensors without a device
+        layers, taps, _ = _bare_layers(classifier, names)
+    layers.to_empty(device=device)
+    return Backbone(layers, taps=taps, mean=mean, std=std, least_side=classifier.least_side)
+
+
+def _bare_layers(
+    classifier: Classifier, names: Sequence[str]
+) -> tuple[nn.Sequential, list[int], Collection[str]]:
+    """Return a classifier's layers on the device meta, which of them are ``names``, and all its weights'."""
     from torchvision.models import get_model  # 1 s, which runs without such a loss need not wait
 
     with torch.device("meta"):  # no memory and no random numbers for what the file replaces
@@ -245,10 +294,7 @@ def _load_backbone(
             f"{classifier.name} has no layer {unknown[0]}; its layers are {', '.join(indices)}"
         )
     taps = [indices[name] for name in dict.fromkeys(names)]
-    layers = features[: max(taps) + 1]
-    path = _weights_file(classifier, weights, option=option)
-    _fill(layers, path, classifier, known=features.state_dict().keys(), device=device)
-    return Backbone(layers, taps=taps, mean=mean, std=std, least_side=classifier.least_side)
+    return features[: max(taps) + 1], taps, features.state_dict().keys()
 
 
 def relu_indices(features: nn.Sequential) -> dict[str, int]:

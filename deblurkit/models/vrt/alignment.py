@@ -13,6 +13,7 @@ from deblurkit.models.vrt.constants import once_per_shape
 from deblurkit.models.vrt.flow import ClipFlows
 from deblurkit.models.vrt.half import in_float32
 from deblurkit.models.vrt.kernels import refuse_second_derivatives
+from deblurkit.models.vrt.target import device_kind, needed
 from deblurkit.models.vrt.warping import displaced, pixel_scale, warp
 
 TAPS = 9
@@ -79,7 +80,7 @@ class _DeformableProduct(torch.autograd.Function):
         ctx.save_for_backward(x, at, mask, kernel)
         count, _, height, width = x.shape
         out = x.new_empty(count, *kernel.shape[:2], height, width)
-        for frames, rows in _pieces(x):
+        for frames, rows in needed(_pieces(x)):
             columns = _columns(x[frames], at[frames, ..., rows, :], mask[frames, ..., rows, :], len(kernel))
             out[frames, ..., rows, :] = (kernel @ columns).unflatten(3, (-1, width))
         return out.flatten(3)
@@ -91,7 +92,7 @@ class _DeformableProduct(torch.autograd.Function):
         grad_x, grad_at, grad_mask = torch.zeros_like(x), torch.empty_like(at), torch.empty_like(mask)
         grad_kernel = torch.zeros_like(kernel)
         grad = grad.unflatten(3, x.shape[-2:])
-        for frames, rows in _pieces(x):
+        for frames, rows in needed(_pieces(x)):
             places = frames, ..., rows, slice(None)
             with torch.enable_grad():
                 inputs = [part.detach().requires_grad_() for part in (x[frames], at[places], mask[places])]
@@ -107,7 +108,7 @@ class _DeformableProduct(torch.autograd.Function):
 def _pieces(x: Tensor) -> Iterator[tuple[slice, slice]]:
     """Yield frames and rows of (P, C, H, W) of which the taps see no more than fits at a time."""
     count, _, height, _ = x.shape
-    limit = _LIVE_SAMPLES_CPU if x.device.type == "cpu" else _LIVE_SAMPLES
+    limit = _LIVE_SAMPLES_CPU if device_kind(x.device) == "cpu" else _LIVE_SAMPLES
     samples = TAPS * x[0].numel()
     frames = max(1, limit // samples)
     rows = height if samples <= limit else max(1, limit * height // samples)

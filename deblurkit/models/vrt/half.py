@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from deblurkit.models.vrt.constants import once_per_shape
+from deblurkit.models.vrt.target import device_kind
 
 
 @once_per_shape
@@ -25,7 +26,7 @@ def where_it_pays(device: torch.device) -> contextlib.AbstractContextManager[Any
 
     There a product in bfloat16 takes five times as long as one in float32, and float32 is no less exact.
     """
-    if device.type != "cpu" or cpu_multiplies_bf16():
+    if device_kind(device) != "cpu" or cpu_multiplies_bf16():
         return contextlib.nullcontext()
     return in_float32(device)
 

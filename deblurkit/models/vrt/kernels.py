@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deblurkit.models.vrt.target import needed
+
 _LIVE_SCORES = 3_500_000  # attention scores made at a time in the backward pass: what caches hold
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -93,7 +95,7 @@ def biased_attention_backward(
     to_qkv = _split_heads(grad_qkv, heads)
     for kind, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
         shifted = (bias + masks[kind]).to(qkv.dtype).to(parts.dtype)  # as the forward pass has rounded it
-        for first in range(start, stop, step):
+        for first in needed(range(start, stop, step)):
             windows = slice(first, min(first + step, stop))
             grads = _scores_backward(parts[:, windows], shifted, room=room, grad_bias=grad_bias)
             grads[0].mul_(scale)

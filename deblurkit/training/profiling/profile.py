@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from deblurkit.config.schema import Config
 from deblurkit.errors import DeblurkitError, UsageError
+from deblurkit.memory.tensors import MemoryClock
 from deblurkit.timing.clock import Clock, Mark, clock_for
 from deblurkit.timing.module_rows import Language
 from deblurkit.timing.module_times import ModuleTimes, is_in_backward
 from deblurkit.timing.peaks import peak_of
 from deblurkit.training.parts import count_parameters
-from deblurkit.training.profiling.counters import MemoryClock, WorkClock
+from deblurkit.training.profiling.counters import WorkClock
 from deblurkit.training.profiling.gains import find_gains
 from deblurkit.training.profiling.partition import Interval, Names, Piece, pieces
 from deblurkit.training.profiling.records import Shape, StepProfile, Subject

@@ -1,0 +1,1 @@
+"""Configurations predicted, measured and searched, before a run is started."""

@@ -1,11 +1,20 @@
 """What several parts of the tests share: one small dataset, and the configuration of a run on it."""
 
 import os
+import signal
 
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 os.environ.setdefault("MKL_CBWR", "AUTO")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_hangup_is_heeded():
+    """A suite that was started with ``nohup`` ignores SIGHUP, and so would the runs that it starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

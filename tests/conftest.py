@@ -10,11 +10,13 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _a_hangup_is_heeded():
-    """A suite that was started with ``nohup`` ignores SIGHUP, and so would the runs that it starts."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
+def _signals_are_heeded():
+    """What starts a suite may have signals ignored or blocked (``nohup`` does), and its runs would inherit it."""
+    usual = {signal.SIGINT: signal.default_int_handler}
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual.get(number, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 @pytest.fixture(scope="session", autouse=True)

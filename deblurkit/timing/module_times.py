@@ -38,6 +38,7 @@ class Call:
         "forward_end",
         "forward_end_at",
         "forward_start",
+        "inputs",
         "is_again",
         "last_input",
         "outputs",
@@ -61,8 +62,18 @@ class Call:
         self.is_again = is_again
         self.ends_by_parameters = False
         self.waiting = 0  # inputs whose gradients have not come yet
-        self.last_input: Edge | None = None  # whose gradient came last
+        self.last_input: int | None = None  # whose gradient came last, a number in `inputs`
+        self.inputs: list[Edge] = []
         self.outputs: list[Edge] = []
+
+    def is_fed_by(self, other: Call) -> bool:
+        """Return whether the input whose gradient came last is an output of another call."""
+        return self.last_input is not None and self.inputs[self.last_input] in other.outputs
+
+    def forget_graph(self) -> None:
+        """Let go of the graph, whose hooks hold this call: a circle that no collector sees through."""
+        self.inputs.clear()
+        self.outputs.clear()
 
     def end_with_parameters(self) -> None:
         """Let the backward pass end with the parameters' gradients, where the inputs' came late."""
@@ -147,6 +158,7 @@ class ModuleTimes:
             _find_late_inputs(calls)
         for call in calls:
             call.end_with_parameters()
+            call.forget_graph()
         for watch in self._watches:
             if self._steps_to_look_at <= 0 and not watch.needs_parameters:
                 _unhook_parameters(watch)
@@ -172,6 +184,8 @@ class ModuleTimes:
         for watch in self._watches:
             _unhook(watch)
         self._watches = []
+        for call in self._calls:
+            call.forget_graph()
 
     def _mark(self) -> Mark:
         self.marks += 1
@@ -205,7 +219,7 @@ class ModuleTimes:
                     call.outputs.append(self._edge(tensor))
 
     def _edge(self, tensor: Tensor) -> Edge:
-        """Return what stands for a tensor in the graph, while that is looked at; it holds no memory of it."""
+        """Return what stands for a tensor in the graph, while that is looked at."""
         if self._steps_to_look_at <= 0:
             return None, 0
         return (tensor.grad_fn, tensor.output_nr) if tensor.grad_fn is not None else (None, id(tensor))
@@ -219,8 +233,9 @@ class ModuleTimes:
     def _watch_inputs(self, call: Call, inputs: list[Any]) -> None:
         wanted = [tensor for tensor in _tensors(inputs) if tensor.requires_grad]
         call.waiting = len(wanted)
-        for tensor in wanted:
-            self._hook(tensor, self._on_input(call, self._edge(tensor)))
+        for number, tensor in enumerate(wanted):
+            self._hook(tensor, self._on_input(call, number))
+            call.inputs.append(self._edge(tensor))
         call.ends_by_parameters = not wanted
         if not wanted:
             call.watch.needs_parameters = True
@@ -252,12 +267,12 @@ class ModuleTimes:
             if is_open and call.ends_by_parameters:
                 other.backward_end, other.backward_end_at = call.backward_start, self.marks
 
-    def _on_input(self, call: Call, edge: Edge) -> Callable[[Tensor], None]:
+    def _on_input(self, call: Call, number: int) -> Callable[[Tensor], None]:
         def note(grad: Tensor) -> None:
             if not self._is_on or call.backward_start is None:
                 return
             call.waiting -= 1
-            call.last_input = edge
+            call.last_input = number
             call.backward_end, call.backward_end_at = self._mark(), self.marks
             if call.waiting <= 0 and call in self._going_back:
                 self._going_back.remove(call)
@@ -308,7 +323,7 @@ def _find_late_inputs(calls: list[Call]) -> None:
         for other in known[number + 1 :]:
             if other.backward_start_at > call.backward_end_at:
                 break
-            if call.last_input not in other.outputs and not _are_nested(call.watch.row, other.watch.row):
+            if not call.is_fed_by(other) and not _are_nested(call.watch.row, other.watch.row):
                 call.watch.has_late_inputs = call.watch.needs_parameters = True
                 break
 

@@ -1,6 +1,8 @@
 """A chain of modules that move a clock by known times is the truth that the rows are compared with."""
 
+import gc
 import time
+import weakref
 
 import pytest
 import torch
@@ -337,3 +339,41 @@ def test_a_module_whose_input_is_of_use_elsewhere_ends_with_its_parameters():
         assert {name: one[f"backward/{name}"] for name in expected} == expected
     hooks = [len(part.weight._post_accumulate_grad_hooks or {}) for part in (model.second, *model.mergers)]
     assert hooks == [0, 1, 1]  # what only comes after another needs none
+
+
+class Keeping(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, kept):
+        ctx.kept = kept
+        return x * 1.0
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, None
+
+
+class Keeper(nn.Module):
+    """Its graph keeps a module alive, as that of a checkpointed stage or of FSDP does."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return Keeping.apply(x * self.weight, self)
+
+
+@pytest.mark.parametrize("is_cut_short", [False, True])
+def test_no_graph_outlives_its_step(is_cut_short):
+    model = nn.Sequential(Keeper(), Keeper())
+    times = ModuleTimes({part: f"part{k}" for k, part in enumerate(model)}, Ticking())
+    for _ in range(2):
+        times.begin()
+        model(torch.ones(2, requires_grad=True) * 1.0).sum().backward()
+        if not is_cut_short:
+            times.take()
+    times.remove()
+    alive = [weakref.ref(part) for part in model]
+    del model, times
+    gc.collect()
+    assert [part() for part in alive] == [None, None]

@@ -11,9 +11,10 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 @pytest.fixture(scope="session", autouse=True)
 def _signals_are_heeded():
-    """What starts a suite may have signals ignored or blocked (``nohup`` does), and its runs would inherit it."""
+    """What starts a suite may ignore or block signals, as ``nohup`` does; its runs would inherit that."""
     usual = {signal.SIGINT: signal.default_int_handler}
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    ends = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    for number in ends:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual.get(number, signal.SIG_DFL))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -21,6 +21,7 @@ from deblurkit.cli import (
     restore,
     train,
 )
+from deblurkit.cli.ending import Ending
 from deblurkit.errors import DeblurkitError
 from deblurkit.render.lasting_stream import lasting
 
@@ -63,6 +64,7 @@ app.add_typer(config.app, name="config")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with 0 (done), 1 (our error), 2 (usage) or 3 (a check that failed)."""
+    ending = Ending()
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored, and so it stays
             signal.signal(number, _leave)
@@ -78,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     for number in (signal.SIGHUP, signal.SIGUSR1):  # may be sent twice, and what was to be saved is
         if signal.getsignal(number) is _leave:
             signal.signal(number, signal.SIG_IGN)
-    sys.exit(code)
+    ending.leave(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -9,15 +9,26 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does,
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
+ENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _signals_are_heeded():
     """What starts a suite may ignore or block signals, as ``nohup`` does; its runs would inherit that."""
     usual = {signal.SIGINT: signal.default_int_handler}
-    ends = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-    for number in ends:
+    for number in ENDS:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual.get(number, signal.SIG_DFL))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_given_back(_signals_are_heeded):
+    """The command line ends with signals ignored: where a test calls it, the next one's runs inherit it."""
+    before = {number: signal.getsignal(number) for number in ENDS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

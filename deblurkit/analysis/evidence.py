@@ -52,8 +52,17 @@ class Evidence:
 
     @functools.cached_property
     def modules(self) -> pd.DataFrame:
-        """As ``statistics.module_table`` returns them."""
-        return module_table(self.times, self.step_ms, self.weights)
+        """As ``statistics.module_table`` returns them, of the steps in which modules were timed."""
+        rows = self.with_modules
+        weights = None if self.weights is None else self.weights[rows]
+        return module_table(self.times.loc[rows], self.step_ms.loc[rows], weights)
+
+    @functools.cached_property
+    def with_modules(self) -> pd.Index[Any]:
+        """The rows in which something inside a phase was timed; all where none was."""
+        inside = self.times[[name for name in self.times.columns if "/" in str(name)]]
+        timed = self.times.index[inside.notna().any(axis=1)]
+        return timed if len(timed) else self.times.index
 
     @property
     def wall_known(self) -> bool:

@@ -36,6 +36,7 @@ def notes_on(
     if resumed:
         yield f"Step numbers go back {plural(resumed, 'time')}, as after a resume; all steps are counted."
     yield from _means(evidence)
+    yield from _some_modules(evidence)
     unknown = int(partition.step_ms.isna().sum())
     if unknown and evidence.num_steps:
         yield f"{plural(unknown, 'line')} without a length of its steps left out of the figures."
@@ -53,6 +54,17 @@ def _means(evidence: Evidence) -> Iterator[str]:
         yield (
             f"A line stands for {usual:,.0f} steps: medians, percentiles and stalls are of their means, and a"
             " single slow step hides in them."
+        )
+
+
+def _some_modules(evidence: Evidence) -> Iterator[str]:
+    """Yield in how many steps modules were timed, where timing was thinned out."""
+    timed = len(evidence.with_modules)
+    if timed < len(evidence.times):
+        counted = timed if evidence.weights is None else int(evidence.weights[evidence.with_modules].sum())
+        yield (
+            f"Modules were timed in {counted:,} of {plural(evidence.num_steps, 'step')}: what is inside the"
+            " phases is of these."
         )
 
 

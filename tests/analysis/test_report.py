@@ -45,6 +45,17 @@ def test_resumes_and_damage_are_told():
     assert "go back 1 time" in " ".join(report.notes)
 
 
+def test_modules_that_were_timed_at_first_only_have_the_figures_of_those_steps():
+    """Two steps of 200 and 100 ms with a module that took half of forward; then 100 ms without it."""
+    log = log_of([200.0, 100.0, 100.0, 100.0])
+    log.times["forward/stem"] = [30.0, 15.0, np.nan, np.nan]
+    report = analyze(log)
+    assert report.modules.loc["forward/stem"].tolist() == pytest.approx([1, 22.5, 22.5, 22.5 / 150])
+    assert report.modules.loc["forward", "inclusive_ms"] == pytest.approx(45.0)
+    assert report.phases.loc["forward", "mean_ms"] == pytest.approx(0.3 * 125)
+    assert any("Modules were timed in 2 of 4 steps" in note for note in report.notes)
+
+
 def test_a_log_of_zeros_is_refused():
     with pytest.raises(DeblurkitError, match="every time in it is zero"):
         analyze(log_of([0.0] * 3))

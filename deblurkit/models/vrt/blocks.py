@@ -90,10 +90,10 @@ class Block(nn.Module):
         return x + self.drop_path(feed(x))
 
     def _attention_again(self, x: Tensor) -> Tensor:
-        return _recomputed(self._attention, x)
+        return recomputed(self._attention, x)
 
     def _mlp_again(self, x: Tensor) -> Tensor:
-        return _recomputed(self._mlp, x)
+        return recomputed(self._mlp, x)
 
     def _attention(self, x: Tensor) -> Tensor:
         batch, depth, height, width, _ = x.shape
@@ -107,9 +107,9 @@ class Block(nn.Module):
         return self.mlp(self.norm2(x))
 
 
-def _recomputed(branch: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Run ``branch``, which draws no random numbers, and keep its input only."""
-    result: Tensor = checkpoint(branch, x, use_reentrant=False, preserve_rng_state=False)
+def recomputed(branch: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Run ``branch``, which draws no random numbers, and keep its inputs only."""
+    result: Tensor = checkpoint(branch, *inputs, use_reentrant=False, preserve_rng_state=False)
     return result
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deblurkit.models.vrt.alignment import FlowGuidedAlignment
-from deblurkit.models.vrt.blocks import BlockGroup, GatedMlp
+from deblurkit.models.vrt.blocks import BlockGroup, GatedMlp, recomputed
 from deblurkit.models.vrt.flow import ClipFlows
 from deblurkit.models.vrt.windows import Triple
 
@@ -63,7 +63,7 @@ class Stage(nn.Module):
         checkpoint_mlp: bool,
     ) -> None:
         super().__init__()
-        self.entry = entry
+        self.entry, self.checkpoint_mlp = entry, checkpoint_mlp
         self.reshape = _entry_layers(entry, dim_in=dim_in, dim=dim)
         mutual = int(MUTUAL_SHARE * len(drop_paths))
         self.residual_group1 = BlockGroup(
@@ -100,8 +100,14 @@ class Stage(nn.Module):
         x = self.reshape(x)
         x = x + self.linear1(self.residual_group1(x))
         x = x + self.linear2(self.residual_group2(x))
-        after, before = self.pa_deform(x, flows)
-        return self.pa_fuse(torch.cat([x, after.to(x.dtype), before.to(x.dtype)], dim=-1))
+        frames = x, *self.pa_deform(x, flows)
+        if self.checkpoint_mlp and self.training and torch.is_grad_enabled():
+            return recomputed(self._fused, *frames)
+        return self._fused(*frames)
+
+    def _fused(self, x: Tensor, after: Tensor, before: Tensor) -> Tensor:
+        merged: Tensor = self.pa_fuse(torch.cat([x, after.to(x.dtype), before.to(x.dtype)], dim=-1))
+        return merged
 
 
 def _entry_layers(entry: Entry, *, dim_in: int, dim: int) -> nn.Sequential:

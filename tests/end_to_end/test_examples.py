@@ -17,7 +17,7 @@ from deblurkit.training.checkpoint import checkpoints_in, load_checkpoint
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SBATCH = EXAMPLES / "slurm" / "train.sbatch"
 NODE = EXAMPLES / "multi_node" / "run_node.sh"
-STEPS = 400  # seconds: a signal comes before the end
+STEPS = 120  # some seconds: a signal comes before the end
 SMALL = {
     "DATA.CROP_SIZE": 32,
     "DATA.NUM_VOXEL_BINS": 4,
@@ -90,7 +90,7 @@ def free_port():
 
 
 def test_the_job_script_saves_at_sigusr1_and_the_same_command_finishes_the_run(start, dataset_root, tmp_path):
-    keys = {"TRAIN__MAX_STEPS": STEPS, "LOG__SAVE_EVERY_STEPS": 20}
+    keys = {"TRAIN__MAX_STEPS": STEPS, "LOG__SAVE_EVERY_STEPS": 5}
     command = SBATCH, *options(dataset_root, tmp_path / "run", **keys)
     checkpoints = tmp_path / "run" / "checkpoints"
     first = start(*command)

@@ -33,8 +33,9 @@ class Event:
     Attributes:
         kind: ``oom`` (CUDA out of memory), ``killed`` (a process ended by a signal, or by the kernel for
             memory), ``watchdog`` (a collective that timed out), ``nonfinite`` (a loss or gradient that is
-            NaN or infinite), ``error`` (a traceback), ``memory-warning``, ``validation``, ``checkpoint``,
-            ``epoch``, ``resume`` or ``start``.
+            NaN or infinite), ``error`` (a traceback), ``memory-warning``, ``leak`` (memory that
+            grows with the steps, as the run itself has found), ``validation``, ``checkpoint``, ``epoch``,
+            ``resume`` or ``start``.
         text: the line that says it, at most 300 characters.
         step: the last step before it; None unknown.
         unix_s: when; None unknown.
@@ -136,9 +137,10 @@ class RunLog:
         scalars: other numbers by name, each a frame of ``step`` (NaN unknown), ``unix_s`` (NaN unknown) and
             ``value``. Names that the rules know: ``loss``, ``learning_rate``, ``psnr_db``, ``ssim``,
             ``lpips``, ``grad_norm``, ``samples_per_second``, ``printed_ms`` (a step's time as the log prints
-            it), ``data_ms``, ``host_memory_share`` (of the machine, 0 to 1), ``process_memory_bytes``,
-            ``cuda_reserved_bytes``, ``cuda_allocated_bytes``, ``cache_hit_rate`` (0 to 1),
-            ``gpu_utilisation`` (0 to 1), ``cpu_utilisation`` (0 to 1). Parts follow a slash: ``loss/vgg``.
+            it), ``data_ms``, ``host_memory_share`` (of the machine, 0 to 1), ``process_memory_bytes`` (with
+            ``/main`` and ``/workers`` of it), ``cuda_reserved_bytes``, ``cuda_allocated_bytes``,
+            ``cache_hit_rate`` (0 to 1), ``gpu_utilisation`` (0 to 1), ``cpu_utilisation`` (0 to 1). Parts
+            follow a slash: ``loss/vgg``.
         events: what happened, in the order of the file.
         trace: what a profiler's trace tells beyond times, if the log is one.
         world_size: ranks of the run, if the log says.

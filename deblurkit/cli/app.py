@@ -15,6 +15,7 @@ from deblurkit.cli import (
     analyze_log,
     check_data,
     config,
+    diagnose_memory,
     evaluate,
     prepare_data,
     profile_step,
@@ -58,6 +59,7 @@ app.command("restore")(restore.restore)
 app.command("analyze-log")(analyze_log.analyze_log)
 app.command("check-data")(check_data.check_data)
 app.command("profile-step")(profile_step.profile_step)
+app.command("diagnose-memory")(diagnose_memory.diagnose_memory)
 app.add_typer(prepare_data.app, name="prepare-data")
 app.add_typer(config.app, name="config")
 

@@ -470,6 +470,16 @@ class LogSection(Section):
     timing_budget_percent: Positive = Field(
         1.0, description="Percent of a step that timing itself may cost; above it, fewer modules are timed."
     )
+    memory_every_steps: CountOrZero = Field(
+        100,
+        description="Steps from one line on memory in the timing logs to the next; 0: none, and no warning of"
+        " memory that leaks or runs out.",
+    )
+    memory_snapshot: Flag = Field(
+        False,
+        description="Where a GPU runs out of memory, write what PyTorch has allocated in it:"
+        " SAVE_DIR/logs/memory_*.pickle.",
+    )
     language: Literal["auto", "en", "zh"] = Field(
         "auto", description="Language of names in reports; auto: the terminal's."
     )

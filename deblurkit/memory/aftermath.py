@@ -16,6 +16,7 @@ import psutil
 from deblurkit.analysis.formats.log_events import kind_of
 from deblurkit.memory.kernel_log import KernelLog, OomKill, oom_kills
 from deblurkit.memory.pressure import OomCount
+from deblurkit.memory.rows import LastMemory, last_memory
 from deblurkit.units import format_bytes, plural
 
 Status = Literal["finished", "running", "interrupted", "failed", "killed", "unknown"]
@@ -40,6 +41,7 @@ _HOST_ALLOCATION = re.compile(
     r"DefaultCPUAllocator|cannot allocate memory|unable to allocate|MemoryError|host memory", re.IGNORECASE
 )
 _SIGNAL = re.compile(r"SIG[A-Z]+")
+_MEMORY_LOG = "the run's log of its memory"
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class RunEnd:
         hostname: of the machine that it ran on.
         pid: of its first process; None where the lock does not tell.
         told: lines at the end of its log that are of memory, kills and errors.
+        pids: of its processes, workers among them, as far as its record names them.
+        memory: what its own logs say last of its memory; None where they say nothing.
     """
 
     status: Status
@@ -64,6 +68,8 @@ class RunEnd:
     hostname: str | None
     pid: int | None
     told: tuple[str, ...]
+    pids: tuple[int, ...] = ()
+    memory: LastMemory | None = None
 
 
 @dataclass(frozen=True)
@@ -123,11 +129,11 @@ def aftermath(
         unseen = f"the run was on {end.hostname}: what the kernel of {here} says is not of it"
         return Aftermath(end, tuple(_of_words(end)), (unseen,))
     kills = [kill for kill in oom_kills(log.lines, booted_at=booted_at) if _is_in_time(kill, end)]
-    found = [*_of_kernel(kills, end, log), *_of_boot(end, booted_at()), *_of_words(end)]
+    found = [*_of_kernel(kills, end, log), *_of_boot(end, booted_at()), *_of_words(end), *_of_memory(end)]
     if not any(cause.certainty == "certain" for cause in found):
         found += _of_counts(counts) if log.source is None else ()
     if not found:
-        found.append(_unexplained(log))
+        found.append(_unexplained(log, end))
     return Aftermath(end, tuple(_in_order(found)), (log.unseen,) if log.unseen else ())
 
 
@@ -158,6 +164,8 @@ def read_run_end(
         hostname=part.get("hostname") or holder,
         pid=pid,
         told=tuple(_told(folder / "logs", started_at)),
+        pids=tuple(_pids(part.get("pids"))),
+        memory=last_memory(folder / "logs", since=started_at),
     )
 
 
@@ -197,12 +205,29 @@ def _of_words(end: RunEnd) -> Iterator[Cause]:
         yield Cause(_kind_of_words(end.told[-1]), "likely", end.told[-1], "the run's log")
 
 
+def _of_memory(end: RunEnd) -> Iterator[Cause]:
+    """Yield that memory was short when the run last looked, and what it has warned of since."""
+    memory = end.memory
+    if memory is None or end.error is not None:
+        return
+    if memory.was_short:
+        kind: CauseKind = "cgroup-limit" if memory.limit_kind == "cgroup" else "machine-memory"
+        yield Cause(kind, "likely", f"memory was short: {memory.as_words()}", _MEMORY_LOG)
+    for warning in memory.warnings:
+        if any(warning in line for line in end.told):
+            continue
+        text = f"the run had warned: {warning}; {memory.as_words()}"
+        yield Cause("machine-memory", "possible", text, _MEMORY_LOG)
+
+
 def _kind_of_words(text: str) -> CauseKind:
     if _HOST_ALLOCATION.search(text):
         return "host-allocation"
     kind = kind_of(_STAMP.sub(b"", text.encode()))
     if kind == "oom" or re.search(r"memory of cuda\S* has run out", text):
         return "gpu-memory"
+    if kind == "memory-warning":
+        return "machine-memory"
     return "signal" if kind == "killed" or _SIGNAL.search(text) else "error"
 
 
@@ -216,9 +241,11 @@ def _of_counts(counts: Sequence[OomCount]) -> Iterator[Cause]:
             yield Cause(kind, "possible", text, str(count.source))
 
 
-def _unexplained(log: KernelLog) -> Cause:
+def _unexplained(log: KernelLog, end: RunEnd) -> Cause:
     said = "the kernel log has no kill of that time" if log.source else "nothing that can be read says why"
     text = f"{said}: a user, a job scheduler's limit (time, memory) or a closed session may have ended it"
+    if end.memory is not None:
+        text = f"{text}; memory was not short: {end.memory.as_words()}"
     return Cause("unknown", "possible", text, str(log.source or "nothing"))
 
 
@@ -235,9 +262,9 @@ def _is_in_time(kill: OomKill, end: RunEnd) -> bool:
 
 
 def _own_pids(end: RunEnd) -> set[int]:
-    """Return the numbers of processes that the run names: its first one, and workers that it has lost."""
+    """Return the numbers of processes that the run names: its own, and workers that it has lost."""
     texts = [*end.told, end.error or ""]
-    named = {int(number) for text in texts for number in _PID.findall(text)}
+    named = {int(number) for text in texts for number in _PID.findall(text)} | set(end.pids)
     return named if end.pid is None else named | {end.pid}
 
 
@@ -256,6 +283,13 @@ def _lock_of(path: Path) -> tuple[int | None, str | None]:
     except (OSError, ValueError):
         return None, None
     return (int(found[1]), found[2]) if found else (None, None)
+
+
+def _pids(of_ranks: Any) -> Iterator[int]:
+    """Yield the numbers in a record's list of ranks, each with its main process and its workers."""
+    for rank in of_ranks if isinstance(of_ranks, list) else ():
+        known = [rank.get("main"), *(rank.get("workers") or ())] if isinstance(rank, dict) else ()
+        yield from (pid for pid in known if isinstance(pid, int))
 
 
 def _moment(text: str | None) -> float | None:

@@ -52,14 +52,38 @@ def model_flops(
         clip_shape: (B, T, 3, H, W).
         spikes_shape: (B, T, K, h, w), for a network that takes spikes.
     """
+    return module_flops(model_factory, clip_shape, spikes_shape=spikes_shape)[""]
+
+
+def module_flops(
+    model_factory: Callable[[], nn.Module], clip_shape: Shape, *, spikes_shape: Shape | None = None
+) -> dict[str, int]:
+    """Return the operations of one forward pass in each module, by its path; all of them under ``""``.
+
+    Args:
+        model_factory: as in `model_flops`, and so are the others.
+        clip_shape: (B, T, 3, H, W).
+        spikes_shape: (B, T, K, h, w).
+    """
     with torch.device("meta"):
         model = model_factory()
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.eval().to_empty(device="cpu")
         shapes = [clip_shape] if spikes_shape is None else [clip_shape, spikes_shape]
         inputs = [torch.empty(tuple(shape)) for shape in shapes]
-    with torch.no_grad():
-        return count_flops(lambda: model(*inputs))
+    with torch.no_grad(), flop_counter() as counter:
+        model(*inputs)
+    return _by_path(counter)
+
+
+def _by_path(counter: FlopCounterMode) -> dict[str, int]:
+    """Return what was counted by path of a module; the counter puts the name of the network before it."""
+    found = {"": counter.get_total_flops()}
+    for name, operators in counter.get_flop_counts().items():
+        _, dot, path = name.partition(".")
+        if dot:
+            found[path] = sum(operators.values())
+    return found
 
 
 def tmac(flops: int) -> float:

@@ -24,6 +24,7 @@ _WORDS = {
     "nonfinite": "loss that is no number",
     "error": "error",
     "memory-warning": "warning of memory",
+    "leak": "leak of memory",
     "validation": "validation",
     "checkpoint": "checkpoint",
     "epoch": "epoch begun",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from deblurkit.timing.records import Beside, StepTiming
+from deblurkit.timing.records import Beside, Note, StepTiming
 from deblurkit.timing.step_file import StepFile
 
 SCHEMA = "deblurkit-timing/1"
@@ -19,6 +19,7 @@ class JsonLinesLog(StepFile):
     this step", which is not zero. ``unaccounted`` is not written: it is the wall time less the top level. A
     ``clock`` in such a line is that of the rows after it; ``beside`` names what took ``seconds`` beside the
     steps, and ``overhead`` in the last one is what timing cost; a run that was killed has none.
+    Any other key is a note between two steps, with what it tells as an object.
     """
 
     def __init__(
@@ -66,7 +67,13 @@ class JsonLinesLog(StepFile):
         """Append what was done beside the steps, and what it took."""
         seconds = round(beside.seconds, 6)
         what = {"beside": beside.name, "seconds": seconds, "count": beside.count}
-        self._write({"names": self._names, **what, "after_step": beside.after_step})
+        self._write({**self._in_force(), **what, "after_step": beside.after_step})
+
+    def write_note(self, note: Note) -> None:
+        """Append what was told between two steps; it is on the disk at once, should the run be killed."""
+        when = {"after_step": note.after_step, "unix_time": round(note.unix_time, 3)}
+        self._write({**self._in_force(), note.kind: dict(note.content), **when})
+        self._file.flush()
 
     def close(self, overhead: Mapping[str, float] | None = None) -> None:
         """Append what timing has cost, if that is known, and close the file; closing twice does no harm."""
@@ -74,6 +81,10 @@ class JsonLinesLog(StepFile):
             if overhead is not None:
                 self._write({"names": self._names, "overhead": dict(overhead)})
             self._file.close()
+
+    def _in_force(self) -> dict[str, object]:
+        """Return the names, and the clock where it is not the log's own, for a line that changes neither."""
+        return {"names": self._names, **({} if self._clock == self._own_clock else {"clock": self._clock})}
 
     def _announce(self, timing: StepTiming) -> None:
         """Write the names and the clock of the rows from now on, where one of them is new."""

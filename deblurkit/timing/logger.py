@@ -20,7 +20,7 @@ from deblurkit.timing.console import InPlaceConsole
 from deblurkit.timing.outputs import LogFiles, Outputs, StepOutput
 from deblurkit.timing.overhead import Overhead, OwnCost, scope_cost_us
 from deblurkit.timing.partition import logged_beside_parent
-from deblurkit.timing.records import Beside, Span, StepTiming, row_name, with_parents
+from deblurkit.timing.records import Beside, Note, Span, StepTiming, row_name, with_parents
 from deblurkit.timing.scopes import Scope
 from deblurkit.timing.statistics import Statistics
 from deblurkit.timing.summary_table import format_table
@@ -199,6 +199,11 @@ class TimingLogger:
         """Write down time that is in no step: a validation, or what other processes have done meanwhile."""
         self._drain()
         self._outputs.write_beside(Beside(row_name(name), seconds, count, after_step=self._next_step - 1))
+
+    def note(self, kind: str, content: Mapping[str, object], *, line: str = "") -> None:
+        """Write down what is no time between two steps: an object for programs, and a line for people."""
+        self._drain()
+        self._outputs.write_note(Note(kind, content, line, self._next_step - 1, time.time()))
 
     def restart(self) -> None:
         """Begin the current step now: what came before (set-up, validation) is no part of it."""

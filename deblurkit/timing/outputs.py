@@ -11,7 +11,7 @@ from typing import Protocol
 from deblurkit.timing.csv_log import CsvLog
 from deblurkit.timing.json_lines import JsonLinesLog
 from deblurkit.timing.overhead import OwnCost
-from deblurkit.timing.records import Beside, StepTiming
+from deblurkit.timing.records import Beside, Note, StepTiming
 from deblurkit.timing.statistics import Statistics
 from deblurkit.timing.text_log import TextLog, header
 from deblurkit.timing.trace import TraceLog, TraceSpan
@@ -124,6 +124,16 @@ class Outputs:
                 self.text.write_beside(beside)
             if self.lines is not None:
                 self.lines.write_beside(beside)
+        except OSError as error:
+            self._end_files(error)
+
+    def write_note(self, note: Note) -> None:
+        """Append what was told between two steps."""
+        try:
+            if self.text is not None:
+                self.text.write_note(note)
+            if self.lines is not None:
+                self.lines.write_note(note)
         except OSError as error:
             self._end_files(error)
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from deblurkit.timing.clock import Mark
 
 UNACCOUNTED = "unaccounted"
+MEMORY = "memory"  # kinds of notes
+MEMORY_WARNING = "memory_warning"
 
 
 class Span(NamedTuple):
@@ -76,6 +78,25 @@ class Beside:
     seconds: float
     count: int
     after_step: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is told between two steps and is no time: a look at memory, say.
+
+    Attributes:
+        kind: by which programs find it; none of the keys that lines of the log have already.
+        content: plain values.
+        line: the same for people; empty where only programs are told.
+        after_step: number of the step before it.
+        unix_time: wall-clock time, in seconds.
+    """
+
+    kind: str
+    content: Mapping[str, object]
+    line: str
+    after_step: int
+    unix_time: float
 
 
 @functools.lru_cache(maxsize=4096)

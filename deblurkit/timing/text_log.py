@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
-from deblurkit.timing.records import UNACCOUNTED, Beside, StepTiming, children_of
+from deblurkit.timing.records import UNACCOUNTED, Beside, Note, StepTiming, children_of
 from deblurkit.timing.statistics import Statistics
 from deblurkit.timing.step_file import StepFile
 
@@ -96,6 +96,12 @@ class TextLog(StepFile):
             f"{BESIDE}{beside.seconds:.6f} s, {beside.count} times, after step {beside.after_step}:"
             f" {beside.name}\n"
         )
+
+    def write_note(self, note: Note) -> None:
+        """Append the line of what was told between two steps; it is on the disk at once."""
+        if note.line:
+            self._file.write(f"{note.line}\n")
+            self._file.flush()
 
     def close(self, summary: str = "") -> None:
         """Append the summary, if any, and close the file."""

@@ -113,8 +113,10 @@ def run_manifest(
 @contextlib.contextmanager
 def recorded(
     path: Path, manifest: Record, *, last_step: Callable[[], int], now: Callable[[], float] = time.time
-) -> Iterator[None]:
+) -> Iterator[Callable[[Record], None]]:
     """Write ``manifest`` to ``path``, and again at the end of the block with how its newest part has ended.
+
+    What the block gets adds entries to the newest part, at once.
 
     ``status`` is ``running`` until then, and ``finished``, ``interrupted`` (by a signal, and saved) or
     ``failed`` (``error`` has the first line) after it; a part that was killed is called so by the next one.
@@ -126,13 +128,23 @@ def recorded(
         now: gives Unix seconds.
     """
     write_manifest(path, manifest)
+    added: Record = {}
+
+    def with_newest(more: Record) -> Record:
+        newest = {**manifest["parts"][-1], **added, **more}
+        return {**manifest, "parts": [*manifest["parts"][:-1], newest]}
+
+    def add(more: Record) -> None:
+        added.update(more)
+        with contextlib.suppress(OSError):  # a record must not end a run
+            write_manifest(path, with_newest({}))
 
     def ended(status: str, error: str | None) -> Record:
         end = {"status": status, "ended_at": _moment(now()), "last_step": last_step(), "error": error}
-        return {**manifest, "parts": [*manifest["parts"][:-1], manifest["parts"][-1] | end]}
+        return with_newest(end)
 
     try:
-        yield
+        yield add
     except BaseException as error:
         status = "interrupted" if isinstance(error, InterruptedRun) else "failed"
         with contextlib.suppress(OSError):  # a full disk, for one, is what the error tells of

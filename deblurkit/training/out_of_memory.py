@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import math
 import os
@@ -14,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
-from deblurkit.config.schema import Config, as_values
+from deblurkit.config.changed import as_assignments, changed
+from deblurkit.config.schema import Config
 from deblurkit.errors import DeblurkitError
 from deblurkit.memory.gpu import Holder, find_gpu
 from deblurkit.training.support import can_be_shared
@@ -78,7 +77,7 @@ class Remedy:
 
     def as_options(self) -> str:
         """Return the options of the command line."""
-        texts = [f"{key}={_as_yaml(value)}" for key, value in self.settings.items()]
+        texts = as_assignments(self.settings)
         return " ".join(f"--set '{text}'" if "[" in text else f"--set {text}" for text in texts)
 
 
@@ -168,7 +167,7 @@ def halved(config: Config) -> Config | None:
     """
     if config.train.batch_size % 2:
         return None
-    return _changed(config, _divided_batch(config, 2))
+    return changed(config, _divided_batch(config, 2))
 
 
 def forget(error: BaseException) -> None:
@@ -213,7 +212,7 @@ def validation_remedies(config: Config) -> list[Remedy]:
 
 
 def _in_order(config: Config, found: Sequence[Remedy]) -> list[Remedy]:
-    valid = [remedy for remedy in found if _changed(config, remedy.settings) is not None]
+    valid = [remedy for remedy in found if changed(config, remedy.settings) is not None]
     return sorted(valid, key=lambda remedy: (not remedy.keeps_result, -remedy.share))
 
 
@@ -246,19 +245,32 @@ def _half(config: Config) -> Iterator[Remedy]:
         return
     settings = {"TRAIN.AMP_ENABLED": True, "TRAIN.AMP_OPT_LEVEL": "O1", "TRAIN.AMP_DTYPE": "bf16"}
     now = {"TRAIN.AMP_OPT_LEVEL": train.amp_opt_level, "TRAIN.AMP_DTYPE": train.amp_dtype}
-    changed = {key: value for key, value in settings.items() if now.get(key) != value}
-    yield Remedy(changed, _BF16, "products in 16 bits; compare the accuracy", False)
+    missing = {key: value for key, value in settings.items() if now.get(key) != value}
+    yield Remedy(missing, _BF16, "products in 16 bits; compare the accuracy", False)
 
 
 def _smaller_clips(config: Config) -> Iterator[Remedy]:
-    crop = config.data.crop_size
+    data = config.data
+    crop = max(size for _, size in data.crops_by_epoch)
     smaller = crop * 3 // 4 // 8 * 8
+    settings = _at_most(smaller, "CROP_SIZE", early=data.train_crops, grows=data.train_crop_epochs > 0)
     remark = f"{smaller} px a side instead of {crop}; less context for the network"
-    yield Remedy({"DATA.CROP_SIZE": smaller}, 1 - smaller**2 / crop**2, remark, False)
-    frames = config.data.clip_len
+    yield Remedy(settings, 1 - smaller**2 / crop**2, remark, False)
+    frames = max(length for _, length in data.clips_by_epoch)
     if frames > 3:
+        settings = _at_most(frames - 2, "CLIP_LEN", early=data.train_clips, grows=data.train_clip_epochs > 0)
         remark = f"{frames - 2} frames instead of {frames}; less context for the network"
-        yield Remedy({"DATA.CLIP_LEN": frames - 2}, 2 / frames, remark, False)
+        yield Remedy(settings, 2 / frames, remark, False)
+
+
+def _at_most(size: int, last: str, *, early: Sequence[int], grows: bool) -> dict[str, Any]:
+    """Return the settings with which training takes no crop or clip above ``size``; ``last`` is the key."""
+    if early and not grows:  # training stays with the first
+        return {f"DATA.TRAIN_{last}": size}
+    settings: dict[str, Any] = {f"DATA.{last}": size}
+    if any(each > size for each in early):
+        settings[f"DATA.TRAIN_{last}"] = [min(each, size) for each in early]
+    return settings
 
 
 def _optimizer(config: Config) -> Iterator[Remedy]:
@@ -279,18 +291,6 @@ def _divided_batch(config: Config, parts: int) -> dict[str, Any]:
         "TRAIN.BATCH_SIZE": train.batch_size // parts,
         "TRAIN.GRADIENT_ACCUMULATION_STEPS": train.gradient_accumulation_steps * parts,
     }
-
-
-def _changed(config: Config, settings: Mapping[str, Any]) -> Config | None:
-    """Return the configuration with other values, None where that makes no valid one."""
-    values = as_values(config)
-    for key, value in settings.items():
-        *sections, name = key.split(".")
-        functools.reduce(lambda part, section: part[section], sections, values)[name] = value
-    try:
-        return Config.model_validate(values)
-    except ValidationError:
-        return None
 
 
 def _headline(request: Request, device: torch.device, *, of_host: bool) -> str:
@@ -349,7 +349,7 @@ def _alone_lines(config: Config) -> Iterator[str]:
 
 def _together_lines(config: Config, world_size: int) -> Iterator[str]:
     """Yield what only several processes can do, and what they cannot."""
-    shared = _changed(config, {"TRAIN.PARALLEL": "fsdp"})
+    shared = changed(config, {"TRAIN.PARALLEL": "fsdp"})
     if config.train.parallel == "ddp" and shared is not None and can_be_shared(shared):
         yield (
             "each rank has a copy of all weights, gradients and optimiser states: with --set"
@@ -376,7 +376,3 @@ def _bytes_in(pattern: re.Pattern[str], text: str) -> int | None:
 
 def _size(size: str, unit: str) -> int:
     return int(float(size.rstrip(".")) * _UNITS[unit])
-
-
-def _as_yaml(value: Any) -> str:
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)

@@ -15,6 +15,13 @@ from deblurkit.cache.limits import Limit, node_limits
 from deblurkit.cache.node_cache import NodeCache
 from deblurkit.config.schema import Config
 from deblurkit.config.sections import DataSection, TrainSection
+from deblurkit.data.batch_bytes import (
+    IN_TRAINING,
+    IN_VALIDATION,
+    batches_alive,
+    ready_bytes,
+    voxels_on_worker,
+)
 from deblurkit.data.clips import TrainingClips
 from deblurkit.data.loaders import (
     BatchStream,
@@ -152,7 +159,7 @@ def assemble(
     workers = plan_workers(config.dataloader, gpus=ranks.local_world_size, cpus=available_cpus())
     cache = _joined_cache(config, dataset, workers, message)
     counted = precomputed(config.data)
-    on_worker = _voxels_on_worker(config.data, device)
+    on_worker = voxels_on_worker(config.data, device.type)
     clips = _training_clips(config, dataset, cache=cache, counted=counted, on_worker=on_worker)
     held_out = HeldOut(
         evaluation_clips(
@@ -272,16 +279,6 @@ def _share_out(
     message(f"fsdp: {ranks.world_size} ranks share {total} parameters; rank 0 keeps {own}")
 
 
-def _voxels_on_worker(section: DataSection, device: torch.device) -> bool:
-    """Return whether a clip's voxels are made where it is read.
-
-    By default a GPU makes them itself: bits cross the bus, a tenth of the bytes. On a CPU the workers do.
-    """
-    if section.voxels_on == "auto":
-        return device.type == "cpu"
-    return section.voxels_on == "worker"
-
-
 def _joined_cache(
     config: Config, dataset: UnifiedDataset, workers: WorkerPlan, message: Callable[[str], None]
 ) -> NodeCache | None:
@@ -310,14 +307,15 @@ def _joined_cache(
 
 def _waiting_bytes(config: Config, dataset: UnifiedDataset, workers: WorkerPlan) -> int:
     """Return about what the batches that workers keep ready take of /dev/shm."""
-    pixels = math.prod(dataset.manifest.frame_shape)
-    share = config.data.crop_size**2 / pixels
-    voxels = 4 * config.data.num_voxel_bins * math.prod(dataset.manifest.spike_shape)
-    clip = config.data.clip_len * (2 * 3 * pixels + voxels)
+    manifest, data = dataset.manifest, config.data
+    shapes = manifest.frame_shape, manifest.spike_shape
+    clip = ready_bytes(data.clip_len, *shapes, num_voxel_bins=data.num_voxel_bins).total
+    share = data.crop_size**2 / math.prod(manifest.frame_shape)
     loader, train = config.dataloader, config.train
-    training = workers.train * (loader.train_prefetch_factor + 1) * train.batch_size * clip * share
-    validation = workers.val * (loader.val_prefetch_factor + 1) * train.val_batch_size * clip
-    return int(workers.gpus * (training + validation))
+    ahead = batches_alive(workers.train, loader.train_prefetch_factor, taken=IN_TRAINING)
+    restoring = batches_alive(workers.val, loader.val_prefetch_factor, taken=IN_VALIDATION)
+    held = ahead * train.batch_size * share + restoring * train.val_batch_size
+    return int(workers.gpus * held * clip)
 
 
 def _noise(section: DataSection) -> SensorNoise | None:

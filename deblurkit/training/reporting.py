@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import nn
@@ -14,9 +15,13 @@ from deblurkit.cache.stats import format_cache_stats
 from deblurkit.data.prefetch import LoadTimes
 from deblurkit.errors import CheckpointError
 from deblurkit.files import write_text
+from deblurkit.memory.leaks import Owner
+from deblurkit.memory.monitor import MemoryMonitor, cuda_memory
 from deblurkit.timing.clock import Clock
 from deblurkit.training.journal import Journal
 from deblurkit.training.losses import Objective
+from deblurkit.training.memory_advice import RunAdvice
+from deblurkit.training.memory_watch import MemoryWatch
 from deblurkit.training.observer import Observer, Progress
 from deblurkit.training.parts import RunParts
 from deblurkit.training.run_evidence import RunEvidence
@@ -87,6 +92,9 @@ class Reporting:
         self._vitals = Vitals(folder, device=parts.device) if self._ranks.is_main else None
         self._rate = _Rate(samples)
         self._journal.line(parts.precision.as_line())
+        self._memory = self._memory_watch()
+        if self._memory is not None:
+            self._memory.begin()
 
     def begin(self, samples: int) -> None:
         """Begin to count the time of steps, after ``samples`` of them."""
@@ -99,6 +107,18 @@ class Reporting:
         if self._loaded.samples:
             self.timing.beside("sample loading", self._loaded.seconds, count=self._loaded.samples)
             self._loaded = LoadTimes()
+
+    def done(self, record: StepRecord) -> None:
+        """Close a step: note its times, and look at memory where that is due."""
+        self.timing.log(record)
+        if self._memory is not None:
+            self._memory.after_step(record.step)
+
+    def note(self, kind: str, content: Mapping[str, object], *, line: str = "") -> None:
+        """Write down what is told between two steps and is no time, in the timing log and the run's."""
+        self.timing.note(kind, content, line=line)
+        if line:
+            self._journal.line(line)
 
     def step(self, record: StepRecord, *, loss: float, samples: int) -> None:
         """Tell of a step.
@@ -187,6 +207,27 @@ class Reporting:
         """Close the files."""
         self.timing.close()
         self._journal.close()
+
+    def _memory_watch(self) -> MemoryWatch | None:
+        """Return who looks at memory; None where LOG.MEMORY_EVERY_STEPS is 0."""
+        parts, ranks = self._parts, self._ranks
+        if not parts.config.log.memory_every_steps:
+            return None
+        own = Owner("main", os.getpid()) if ranks.world_size == 1 else Owner("rank", os.getpid(), ranks.rank)
+        device, cache = parts.device, parts.cache
+        has_gpu = device.type == "cuda"
+        return MemoryWatch(
+            parts.config.log.memory_every_steps,
+            monitor=MemoryMonitor(
+                own,
+                cuda=(lambda: cuda_memory(device)) if has_gpu else None,
+                cuda_reserved=(lambda: torch.cuda.memory_reserved(device)) if has_gpu else None,
+                cache_bytes=None if cache is None else lambda: cache.stats().bytes,
+            ),
+            notes=self,
+            warn=self._observer.warning,
+            advice=RunAdvice(parts),
+        )
 
     def _note(self, progress: Progress, *, steady_loss: float) -> None:
         """Keep what the checks at the end look at."""

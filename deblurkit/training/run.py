@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from deblurkit.config.schema import Config, as_values
 from deblurkit.data.loaders import told_of_killed_workers
 from deblurkit.errors import DeblurkitError
 from deblurkit.files import check_writable, write_image, write_text
+from deblurkit.memory.monitor import own_workers
 from deblurkit.timing.clock import Clock, clock_for
 from deblurkit.training import checkpoint, metrics, out_of_memory
 from deblurkit.training.agreement import require_same_config, require_same_make, require_same_place
@@ -31,6 +33,7 @@ from deblurkit.training.freezing import FrozenFlow
 from deblurkit.training.guard import NonFiniteGuard
 from deblurkit.training.interrupt import InterruptedRun, StopRequest, stop_with_launcher
 from deblurkit.training.manifest import dataset_identity, read_manifest, recorded, run_manifest
+from deblurkit.training.memory_snapshot import configured_snapshot
 from deblurkit.training.objective import lpips_of, objective_of
 from deblurkit.training.observer import Observer, RunPlan, Silent
 from deblurkit.training.parts import RunParts, assemble, count_parameters, pick_device
@@ -103,7 +106,8 @@ def _train_within_memory(
     """Train, and again with half the micro-batch if memory does not suffice and AUTO_HALVE_BATCH is set."""
     while True:
         try:
-            return _train_once(config, ranks, observer, resume, picture)
+            with configured_snapshot(config, ranks, tell=observer.message):
+                return _train_once(config, ranks, observer, resume, picture)
         except Exception as error:
             if not out_of_memory.is_out_of_memory(error):
                 raise
@@ -188,6 +192,8 @@ class _Run:
         self.seconds_before = 0.0  # of steps in earlier parts of the run
         self.skipped_before = 0
         self.random_states: list[dict[str, Any]] | None = None
+        self.add_to_record: Callable[[dict[str, Any]], None] | None = None
+        self.has_told_pids = False
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a checkpoint; its random states are put back just before the first step."""
@@ -210,9 +216,10 @@ class _Run:
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_config(self.folder, self.config, done_steps=self.done_steps)
         with (
-            recorded(self.folder / "run.json", self._manifest(), last_step=lambda: self.done_steps),
+            recorded(self.folder / "run.json", self._manifest(), last_step=lambda: self.done_steps) as add,
             told_of_lost_peers(self.ranks),
         ):
+            self.add_to_record = add
             return self._carry_out(stop)
 
     def _carry_out(self, stop: StopRequest) -> Summary:
@@ -268,7 +275,8 @@ class _Run:
             self.samples += record.samples * self.ranks.world_size
             if self.ema is not None:
                 self.ema.update(self.parts.model, record.step)
-            reporting.timing.log(record)
+            reporting.done(record)
+            self._tell_pids()
             if self._is_reported(record.step):
                 self._report(record, reporting)
             asked = vote.ask(stop.signal_number)
@@ -278,6 +286,15 @@ class _Run:
                 reporting.begin(self.samples)
         vote.close()
         reporting.pause()
+
+    def _tell_pids(self) -> None:
+        """Have the record say, once workers are there, which processes the run is: should one be killed."""
+        if self.has_told_pids:
+            return
+        self.has_told_pids = True
+        of_ranks = self.ranks.gather({"main": os.getpid(), "workers": own_workers()})
+        if self.add_to_record is not None:
+            self.add_to_record({"pids": of_ranks})
 
     def _steps(self, reporting: Reporting, clock: Clock) -> Iterator[StepRecord]:
         parts = self.parts

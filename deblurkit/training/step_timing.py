@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,6 +129,10 @@ class RunTiming:
     def beside(self, name: str, seconds: float, *, count: int = 1) -> None:
         """Write down what was done beside the steps: ``validation``, ``checkpoints``, ``sample loading``."""
         self._logger.beside(BESIDE_NAMES[self._language].get(name, name), seconds, count=count)
+
+    def note(self, kind: str, content: Mapping[str, object], *, line: str = "") -> None:
+        """Write down what is no time: ``memory``, ``memory_warning``."""
+        self._logger.note(kind, content, line=line)
 
     def restart(self) -> None:
         """Begin the next step's wall time now."""

@@ -10,6 +10,8 @@ from deblurkit.data.prefetch import AHEAD
 from deblurkit.data.raw import Clip
 from deblurkit.units import MIB
 
+BATCHES_AHEAD = "batches ahead"
+
 _CONTEXT = 512 * MIB  # 0.3 to 1 GiB
 _CUBLAS = ":4096:2:16:8"  # KiB and count of each kind of buffer: PyTorch's default before Hopper
 
@@ -43,7 +45,7 @@ def overheads_of(device_kind: str, *, batch: Clip, world_size: int) -> tuple[Mem
         MemoryRow("CUDA context", _CONTEXT, "assumed; 0.3 to 1 GiB by GPU and driver"),
         _cublas(),
         MemoryRow("cuDNN workspaces", None, "chosen by cuDNN for each convolution, on the GPU alone"),
-        MemoryRow("batches ahead", AHEAD * _bytes(batch), f"{AHEAD} batches wait on the GPU for their step"),
+        MemoryRow(BATCHES_AHEAD, AHEAD * _bytes(batch), f"{AHEAD} batches wait on the GPU for their step"),
         MemoryRow(
             "reserved beyond allocated", None, "fragments of PyTorch's allocator: only a run on a GPU tells"
         ),

@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
 
 from deblurkit.config.schema import Config
+from deblurkit.data.batch_bytes import largest_clip
 from deblurkit.data.raw import Clip
 from deblurkit.memory.tensors import GRADIENTS, INPUTS, TEMPORARIES, MemoryClock, Peak, StorageTracker
 from deblurkit.models.registry import build_model
@@ -158,10 +159,9 @@ def measure_step(
 
 def largest_clips(config: Config) -> Clip:
     """Return a batch of the longest clips and largest crops of training; spikes have half of the size."""
-    data, batch = config.data, config.train.batch_size
-    side = max(size for _, size in data.crops_by_epoch)
-    length = max(size for _, size in data.clips_by_epoch)
-    return _noise((batch, length), (side, side), bins=data.num_voxel_bins)
+    length, side = largest_clip(config.data)
+    leading = config.train.batch_size, length
+    return _noise(leading, (side, side), bins=config.data.num_voxel_bins)
 
 
 def _noise(leading: tuple[int, int], frame_shape: tuple[int, int], *, bins: int) -> Clip:

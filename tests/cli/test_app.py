@@ -37,6 +37,9 @@ OPTIONS = {
         *("--preset", "--config", "--set", "--steps", "--warmup", "--depth", "--modules", "--data"),
         *("--json", "--trace", "--html", "--torch-profiler", "--verbose"),
     },
+    "diagnose-memory": {
+        *("--preset", "--config", "--set", "--gpus", "--pid", "--watch", "--json", "--html", "--fail-on"),
+    },
     "config show": {"--preset", "--config", "--set", "--json"},
     "config validate": {"--json"},
     "config schema": {"--output"},

@@ -2,6 +2,7 @@ import datetime
 import json
 import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -10,6 +11,7 @@ import pytest
 from deblurkit.memory.aftermath import RunEnd, aftermath, read_run_end
 from deblurkit.memory.kernel_log import KernelLog
 from deblurkit.memory.pressure import OomCount
+from deblurkit.memory.rows import LastMemory
 
 HERE = "gpu01"
 BOOTED = 1_000_000.0
@@ -213,3 +215,69 @@ def test_this_process_is_known_to_run(run_folder):
 def test_a_process_that_has_taken_the_number_since_is_another(run_folder):
     folder = run_folder({"hostname": platform.node()}, lock=f"process {os.getpid()} on {platform.node()}\n")
     assert read_run_end(folder).status == "killed"  # it began long before this process did
+
+
+def memory(*, left, limit="RAM", kind="ram", warnings=()):
+    return LastMemory(120, STARTED, 5, 20 * 2**30, limit, kind, 64 * 2**30, left, warnings)
+
+
+@pytest.mark.parametrize(("kind", "cause"), [("ram", "machine-memory"), ("cgroup", "cgroup-limit")])
+def test_memory_that_was_short_at_the_last_look_is_likely(kind, cause):
+    run = replace(end(), memory=memory(left=2**30, limit="cgroup memory.max", kind=kind))
+    kinds, found = causes(run, kernel=UNREADABLE)
+    assert kinds == [(cause, "likely")]
+    text = "5 processes of the run held 20.00 GiB, and 1.00 GiB of 64.00 GiB were left (cgroup memory.max)"
+    assert text in found.causes[0].text
+    assert found.causes[0].source == "the run's log of its memory"
+
+
+def test_memory_that_was_not_short_is_said_where_nobody_knows_more():
+    kinds, found = causes(replace(end(), memory=memory(left=30 * 2**30)))
+    assert kinds == [("unknown", "possible")]
+    assert "; memory was not short: after step 120 (" in found.causes[0].text
+
+
+def test_a_leak_that_the_run_has_warned_of_is_possible_and_told_once():
+    leak, full = "memory of the main process grows", "System memory usage is critically high (91.0%)!"
+    run = replace(
+        end(told=(f"2026-11-21 10:00:00 [Step 5] WARNING: {full}",)),
+        memory=memory(left=30 * 2**30, warnings=(leak, full)),
+    )
+    kinds, found = causes(run)
+    assert kinds == [("machine-memory", "likely"), ("machine-memory", "possible")]
+    assert found.causes[1].text.startswith(f"the run had warned: {leak}; after step 120 (")
+
+
+def test_an_error_that_the_run_has_told_needs_no_guess_by_memory():
+    run = replace(end("failed", error="the loss is nan"), memory=memory(left=0))
+    assert causes(run)[0] == [("error", "certain")]
+
+
+def test_a_worker_that_the_record_names_is_of_the_run():
+    kernel = log(*killed(5151, name="pt_data_worker"))
+    assert causes(replace(end(), pids=(4242, 5151)), kernel=kernel)[0] == [("machine-memory", "certain")]
+    assert causes(end(), kernel=kernel)[0] == [("machine-memory", "likely")]
+
+
+@pytest.mark.parametrize(
+    ("pids", "expected"),
+    [
+        ([{"main": 1, "workers": [2, 3]}, {"main": 4, "workers": []}], (1, 2, 3, 4)),
+        ([{"main": None}, 7], ()),
+        ("x", ()),
+        (None, ()),
+    ],
+)
+def test_the_numbers_of_processes_are_read_from_the_record(run_folder, pids, expected):
+    assert read_run_end(run_folder({"pids": pids})).pids == expected
+
+
+def test_the_last_look_is_read_from_the_runs_own_log(run_folder):
+    folder = run_folder(lines=["x"])
+    process = {"role": "main", "pid": 1, "rss_bytes": 9, "pss_bytes": 5}
+    limit = {"name": "RAM", "kind": "ram", "limit_bytes": 100, "available_bytes": 5}
+    note = {"names": [], "memory": {"step": 7, "processes": [process], "limit": limit}, "after_step": 7}
+    text = json.dumps(note, separators=(",", ":"))
+    (folder / f"logs/timing_{int(STARTED)}.rank0.jsonl").write_text(f"{text}\n")
+    found = read_run_end(folder).memory
+    assert (found.step, found.held_bytes, found.was_short) == (7, 5, True)

@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 
 from deblurkit.models.blocks import ResidualBlock
-from deblurkit.models.flops import count_flops, model_flops, tmac
+from deblurkit.models.flops import count_flops, model_flops, module_flops, tmac
 from deblurkit.models.unet import ClipUNet
 from deblurkit.models.vrt.kernels import biased_attention, mutual_attention
 from deblurkit.models.vrt.network import VRT
@@ -103,3 +103,24 @@ def test_the_network_of_the_gopro_weights_costs_two_and_a_half_tmac(side):
     """All layers work window by window or pixel by pixel: a ninth of the pixels costs a ninth."""
     counted = tmac(model_flops(VRT, (1, 6, 3, side, side)))
     assert counted * (192 / side) ** 2 == pytest.approx(GOPRO_TMAC, rel=0.03)
+
+
+def test_each_module_has_its_own_operations_and_the_network_all_of_them():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 11))
+            self.last = nn.Linear(11, 2)
+
+        def forward(self, x):
+            return self.last(self.first(x))
+
+    counted = module_flops(Network, (3, 5))
+    first, second, last = 2 * 3 * 5 * 7, 2 * 3 * 7 * 11, 2 * 3 * 11 * 2
+    assert counted == {
+        "": first + second + last,
+        "first": first + second,
+        "first.0": first,
+        "first.1": second,
+        "last": last,
+    }

@@ -2,7 +2,7 @@
 
 from rich.cells import cell_len
 
-from deblurkit.timing.records import StepTiming
+from deblurkit.timing.records import Note, StepTiming
 from deblurkit.timing.statistics import Statistics
 from deblurkit.timing.text_log import TextLog, format_step, format_summary, header
 
@@ -80,4 +80,12 @@ def test_steps_reach_the_disk_at_the_flush_interval(tmp_path):
     log.write_step(SAMPLE, {})
     assert (tmp_path / "t.log").read_text(encoding="utf-8").count("Step 1") == 2
     log.close()
+    log.close()
+
+
+def test_the_line_of_a_note_is_on_the_disk_at_once_and_a_note_may_have_none(tmp_path):
+    log = TextLog(tmp_path / "t.log", head="# head\n", flush_interval=100)
+    log.write_note(Note("memory", {"x": 1}, "[Step 100] Memory - 内存", 100, 0.0))
+    log.write_note(Note("memory", {"x": 1}, "", 100, 0.0))
+    assert log.path.read_text(encoding="utf-8") == "# head\n[Step 100] Memory - 内存\n"
     log.close()

@@ -178,6 +178,16 @@ def test_a_part_tells_how_it_has_ended(dataset_root, tmp_path, error, status, to
     assert part["ended_at"] == "1970-01-01T00:01:30+00:00"
 
 
+def test_what_is_added_on_the_way_is_written_at_once_and_stays(dataset_root, tmp_path):
+    path = tmp_path / "run.json"
+    with recorded(path, record(dataset_root), last_step=lambda: 3) as add:
+        add({"pids": [{"main": 42, "workers": [51]}]})
+        assert read_manifest(path)["parts"][0]["pids"] == [{"main": 42, "workers": [51]}]
+        assert read_manifest(path)["parts"][0]["status"] == "running"
+    (part,) = read_manifest(path)["parts"]
+    assert (part["status"], part["pids"]) == ("finished", [{"main": 42, "workers": [51]}])
+
+
 def test_a_full_disk_at_the_end_does_not_hide_what_went_wrong(dataset_root, tmp_path, monkeypatch):
     def full(path, text):
         raise OSError(28, "No space left on device")

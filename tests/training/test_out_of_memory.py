@@ -160,6 +160,19 @@ def test_what_is_on_already_is_not_proposed():
     assert "smaller network" in explain(torch.OutOfMemoryError(OLD), smallest, device=CUDA, processes=[])
 
 
+def clips_proposed(**data):
+    found = [remedy.settings for remedy in remedies(config(DATA=data))]
+    return [settings for settings in found if all(key.startswith("DATA.") for key in settings)]
+
+
+def test_sizes_that_training_grows_to_or_stays_with_are_the_ones_made_smaller():
+    assert {"DATA.TRAIN_CROP_SIZE": 96} in clips_proposed(CROP_SIZE=256, TRAIN_CROP_SIZE=128)
+    assert {"DATA.CROP_SIZE": 192} in clips_proposed(TRAIN_CROP_SIZE=[128, 160], TRAIN_CROP_EPOCHS=2)
+    grown = {"DATA.CROP_SIZE": 192, "DATA.TRAIN_CROP_SIZE": [128, 192]}
+    assert grown in clips_proposed(TRAIN_CROP_SIZE=[128, 224], TRAIN_CROP_EPOCHS=2)
+    assert {"DATA.TRAIN_CLIP_LEN": 3} in clips_proposed(CLIP_LEN=9, TRAIN_CLIP_LEN=5)
+
+
 def test_every_proposal_is_a_valid_configuration_by_itself():
     amp_off_by_level = config(TRAIN={"BATCH_SIZE": 3, "AMP_ENABLED": True, "AMP_OPT_LEVEL": "O0"})
     settings = {key: value for remedy in remedies(amp_off_by_level) for key, value in remedy.settings.items()}

@@ -10,12 +10,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from deblurkit.analysis.formats.log_figures import Figure
+from deblurkit.analysis.formats.memory_notes import frames_of, memory_event, memory_figures
 from deblurkit.analysis.formats.number_rows import number_rows
 from deblurkit.analysis.lines import chunks_of
-from deblurkit.analysis.tables import LARGEST_STEP, LONGEST_MS, RunLog, StepRows, is_duration, is_step
+from deblurkit.analysis.tables import LARGEST_STEP, LONGEST_MS, Event, RunLog, StepRows, is_duration, is_step
 from deblurkit.errors import DeblurkitError
 from deblurkit.timing.json_lines import SCHEMA
-from deblurkit.timing.records import UNACCOUNTED, Beside, clean_name
+from deblurkit.timing.records import MEMORY, MEMORY_WARNING, UNACCOUNTED, Beside, clean_name
 from deblurkit.units import plural
 
 _FAMILY = SCHEMA.rpartition("/")[0] + "/"
@@ -58,6 +60,8 @@ class _Parser:
         self._world_size: int | None = None
         self._damaged = 0
         self._beside: list[Beside] = []
+        self._looks: list[tuple[Figure, float]] = []  # at memory
+        self._events: list[Event] = []
         self._clocks: dict[str, int] = {}
         self._own_clock = self._clock = ""
 
@@ -100,6 +104,8 @@ class _Parser:
             notes=self._notes(),
             beside=tuple(self._beside),
             world_size=self._world_size,
+            scalars=frames_of(self._looks),
+            events=tuple(self._events),
         )
 
     def _take_object(self, line: dict[str, object]) -> bool:
@@ -124,7 +130,27 @@ class _Parser:
         if schema:
             self._own_clock = str(line.get("clock", ""))
         self._clock = str(line.get("clock", self._own_clock))
-        return "beside" not in line or self._take_beside(line)
+        return self._take_note(line)
+
+    def _take_note(self, line: dict[str, object]) -> bool:
+        """Take in what a line tells beside names; return whether it could be understood."""
+        if "beside" in line:
+            return self._take_beside(line)
+        if MEMORY in line:
+            return self._take_look(line)
+        if MEMORY_WARNING in line:
+            event = memory_event(line)
+            self._events += [event] if event is not None else []
+            return event is not None
+        return True
+
+    def _take_look(self, line: dict[str, object]) -> bool:
+        figures, moment = memory_figures(line), line.get("unix_time")
+        if figures is None:
+            return False
+        unix_s = float(moment) if is_duration(moment) else math.nan
+        self._looks += [(figure, unix_s) for figure in figures]
+        return True
 
     def _take_beside(self, line: dict[str, object]) -> bool:
         seconds, count, after = line.get("seconds"), line.get("count"), line.get("after_step")

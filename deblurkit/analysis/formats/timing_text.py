@@ -7,6 +7,7 @@ cut at its last colons. Bytes are cut before they are decoded, and a label is de
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from deblurkit.analysis.formats.label_table import Label
+from deblurkit.analysis.formats.log_figures import Figure, figures_of
+from deblurkit.analysis.formats.memory_notes import frames_of
 from deblurkit.analysis.formats.timing_blocks import BlockFinder, Blocks
 from deblurkit.analysis.lines import chunks_of
 from deblurkit.analysis.tables import RunLog, StepRows, is_duration, is_step
@@ -32,6 +35,7 @@ _ELLIPSES = (b"...", "…".encode())
 _MOST_LABELS = 50_000
 _ROUNDING_MS = 0.006  # a value printed with two decimals is off by 0.005 at most
 _TOTAL_ROW = re.compile(rb"^[ \t]*Total[ -]*:\s*\d[\d.]*\s*ms", re.MULTILINE)
+_MEMORY = b"Memory - Process: "
 _STEP_LINE = re.compile(rb"^[ \t]*Step \d+\s*$", re.MULTILINE)
 _BESIDE = re.compile(rb"^([\d.]+) s, (\d{1,15}) times, after step (\d{1,15}): (.+)$")
 _SUMMARY_ROW = re.compile(
@@ -88,6 +92,7 @@ class _Parser:
         self._means: list[tuple[str, float, int]] = []
         self._summary_steps = 0
         self._beside: list[Beside] = []
+        self._looks: list[Figure] = []  # at memory
         self._saw_unaccounted = False
         self._damaged = self._unfinished = self._elided = 0
 
@@ -183,6 +188,8 @@ class _Parser:
             self._take_header(stripped)
         elif stripped.startswith(BESIDE):
             self._take_beside(stripped[len(BESIDE) :])
+        elif _MEMORY in stripped:
+            self._looks += figures_of(stripped)
         elif stripped in _ELLIPSES:
             self._elided += 1
             if not line.startswith(b" "):
@@ -301,6 +308,7 @@ class _Parser:
             rank=rank,
             beside=tuple(self._beside),
             world_size=world_size,
+            scalars=frames_of((figure, math.nan) for figure in self._looks),
         )
 
     def _log_of_summary(self) -> RunLog:

@@ -19,10 +19,20 @@ _FEWEST_LOOKS = 12
 _FILLING = 0.25  # of the run, in which caches and queues fill
 _FLOOR_BYTES = 64 * MIB  # growth below it is the interpreter's own
 _FLOOR_SHARE = 0.05  # of a machine's memory: others use it too
-_GROWS = ("process_memory_bytes", "host_memory_share", "cuda_allocated_bytes", "cuda_reserved_bytes")
+_TOLD = 0.06  # just above the warning, where the run itself has told of a leak and no more is known
+_GROWS = (
+    "process_memory_bytes",
+    "process_memory_bytes/main",
+    "process_memory_bytes/workers",
+    "host_memory_share",
+    "cuda_allocated_bytes",
+    "cuda_reserved_bytes",
+)
 _ON_DEVICE = "cuda_"
 _WORDS = {
     "process_memory_bytes": "memory of the process",
+    "process_memory_bytes/main": "memory of the main process",
+    "process_memory_bytes/workers": "memory of the loader workers",
     "host_memory_share": "memory of the machine in use",
     "cuda_allocated_bytes": "memory of tensors on the GPU",
     "cuda_reserved_bytes": "memory that PyTorch holds on the GPU",
@@ -50,15 +60,25 @@ class _Growth:
 def growing_memory(evidence: Evidence) -> Measured | None:
     """Measure by what share memory grew over the run, its first quarter left out; the kind that grew most.
 
-    Silent unless the growth is significant over the whole, and goes on in the second half.
+    Silent unless the growth is significant over the whole, and goes on in the second half, or the run itself
+    has told of a leak.
     """
     found = [growth for name in _GROWS if (growth := _growth(evidence, name)) is not None]
     if not found:
-        return None
+        return _told_of(evidence)
     most = max(found, key=lambda growth: growth.share)
     begin = most.course.step(most.begin)
     advice = "device" if most.name.startswith(_ON_DEVICE) else ""
     return Measured(most.share, _growth_text(most), advice=advice, steps=() if begin is None else (begin,))
+
+
+def _told_of(evidence: Evidence) -> Measured | None:
+    told = [event for event in evidence.events if event.kind == "leak"]
+    if not told:
+        return None
+    steps = tuple(event.step for event in told if event.step is not None)
+    text = told[0].text
+    return Measured(_TOLD, f"The run itself has warned: {text}.", steps=steps)
 
 
 def _growth(evidence: Evidence, name: str) -> _Growth | None:

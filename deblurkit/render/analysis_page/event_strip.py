@@ -16,7 +16,7 @@ from deblurkit.units import format_duration
 _ROW = 24  # pixels
 _MOST_KINDS = 10
 _MOST_MARKS = 500  # of a kind
-_BAD = ("oom", "killed", "watchdog", "nonfinite", "error", "memory-warning")
+_BAD = ("oom", "killed", "watchdog", "nonfinite", "error", "memory-warning", "leak")
 _TEXT = 100  # columns of a log's line in the pointer's box
 
 

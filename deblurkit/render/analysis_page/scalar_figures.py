@@ -63,7 +63,14 @@ PANELS = (
     Panel("Norm of the gradient", ("grad_norm", "grad_norm/"), by_powers=True),
     Panel(
         "Memory",
-        ("process_memory_bytes", "cuda_reserved_bytes", "cuda_allocated_bytes"),
+        (
+            "process_memory_bytes",
+            "process_memory_bytes/",
+            "cuda_reserved_bytes",
+            "cuda_allocated_bytes",
+            "cuda_peak_allocated_bytes",
+            "cache_bytes",
+        ),
         "GiB",
         1 / GIB,
     ),

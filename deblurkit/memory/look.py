@@ -1,0 +1,204 @@
+"""A machine's memory at one moment: what it gives, who holds it, and what may not be seen of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import pwd
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+
+from deblurkit.memory.gpu import GpuLook, GpuReader, NvmlGpus
+from deblurkit.memory.kernel_log import KernelLog, read_kernel_log
+from deblurkit.memory.limits import Resource, host_limits
+from deblurkit.memory.machine import THIS_MACHINE, Machine, unseen_processes
+from deblurkit.memory.pressure import OomCount, Pressure, memory_pressure, oom_counts
+from deblurkit.memory.processes import (
+    Holders,
+    Process,
+    ProcessReader,
+    SystemProcesses,
+    Tree,
+    holders,
+    own_runs,
+    process_tree,
+)
+from deblurkit.memory.remains import Remain
+from deblurkit.memory.remains import remains as all_remains
+from deblurkit.units import plural
+
+_MOST = 8  # users, and processes, that are named
+_HIERARCHIES = (("memory",), ("unified",))  # folders that version 1 has above its groups
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Who tells of a machine; a recording takes the place of any of them.
+
+    Attributes:
+        machine: files of the system.
+        processes: who runs, and holds how much.
+        gpus: the driver.
+        remains: what lies in shared memory.
+        kernel_log: what the kernel has written down.
+        booted_at: Unix seconds of the last boot.
+        clock: Unix seconds of now.
+        sleep: waits for so many seconds.
+        hostname: of the machine.
+        uid: number of who asks.
+        user: name of who asks.
+    """
+
+    machine: Machine = THIS_MACHINE
+    processes: ProcessReader = field(default_factory=SystemProcesses)
+    gpus: GpuReader = field(default_factory=NvmlGpus)
+    remains: Callable[[], Sequence[Remain]] = all_remains
+    kernel_log: Callable[[], KernelLog] = read_kernel_log
+    booted_at: Callable[[], float] = psutil.boot_time
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    hostname: Callable[[], str] = platform.node
+    uid: Callable[[], int] = os.getuid
+    user: Callable[[], str] = _own_name
+
+
+@dataclass(frozen=True)
+class Look:
+    """What there was to see of a machine's memory at one moment.
+
+    Attributes:
+        at: Unix seconds.
+        hostname: of the machine.
+        user: who has looked.
+        limits: what bounds the memory of a process.
+        pressure: whether tasks wait for memory.
+        oom_counts: how often it has run out.
+        gpus: as the driver tells.
+        holders: users and processes with most memory.
+        trees: one's own runs of this program, or the process that was asked for.
+        remains: what lies in shared memory; empty where nobody has looked.
+        unseen: what may not be seen, a line each.
+    """
+
+    at: float
+    hostname: str
+    user: str
+    limits: tuple[Resource, ...]
+    pressure: tuple[Pressure, ...]
+    oom_counts: tuple[OomCount, ...]
+    gpus: GpuLook
+    holders: Holders
+    trees: tuple[Tree, ...]
+    remains: tuple[Remain, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+
+def look(sources: Sources, *, pid: int | None = None) -> Look:
+    """Return what there is to see now.
+
+    Args:
+        sources: who tells.
+        pid: of a process that lives, whose limits and tree are wanted; None is who asks, and its runs.
+    """
+    return replace(glance(sources, pid=pid), remains=tuple(sources.remains()))
+
+
+def glance(sources: Sources, *, pid: int | None = None) -> Look:
+    """Return what `look` does without what lies in shared memory, which takes a look into every process."""
+    seen = Look(
+        at=sources.clock(),
+        hostname=sources.hostname(),
+        user=sources.user(),
+        limits=tuple(host_limits(sources.machine, pid=pid)),
+        pressure=tuple(memory_pressure(sources.machine, pid=pid)),
+        oom_counts=tuple(oom_counts(sources.machine, pid=pid)),
+        gpus=sources.gpus.look(),
+        holders=holders(sources.processes, most=_MOST),
+        trees=tuple(_trees(sources, pid)),
+    )
+    return replace(seen, unseen=tuple(dict.fromkeys(_unseen(sources, seen))))
+
+
+def is_seen(sources: Sources, pid: int) -> bool:
+    """Return whether a process of that number lives."""
+    return any(process.pid == pid for process in sources.processes.processes())
+
+
+def name_of(limit: Resource) -> str:
+    """Return a name that tells a control group's limit from the same one of another group."""
+    return f"{limit.name} of {_group(limit.source)}" if limit.kind.startswith("cgroup") else limit.name
+
+
+def program_of(process: Process) -> str:
+    """Return a process as a person knows it: the program and its first arguments, without their folders."""
+    words = [os.path.basename(word) if "/" in word and " " not in word else word for word in process.command]
+    if len(words) > 1 and words[0].startswith("python"):
+        words = words[2:] if words[1] == "-m" else words[1:]
+    return " ".join(printable(" ".join(words[:4])).split()) or printable(process.name)
+
+
+def printable(text: str) -> str:
+    """Return a text without what would steer a terminal: others choose the names that are shown."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def removal_of(remain: Remain, *, user: str | None = None) -> str | None:
+    """Return the command that takes away what nobody holds any more; None for what may still be of use.
+
+    Args:
+        remain: as found.
+        user: who would run it; another one's things take root.
+    """
+    if remain.state != "dead" or not str(remain.path).isprintable():
+        return None
+    if remain.path is None:
+        command = f"ipcrm -m {remain.what.rpartition(' ')[2]}"
+    else:
+        command = f"rm -r -- {shlex.quote(str(remain.path))}"
+    return command if user in (None, remain.user) else f"sudo {command}"
+
+
+def _group(source: Path) -> str:
+    """Return a control group's path below where its file system is mounted."""
+    parts = source.parent.parts
+    below = parts[parts.index("cgroup") + 1 :] if "cgroup" in parts else parts[1:]
+    return "/" + "/".join(below[1:] if below[:1] in _HIERARCHIES else below)
+
+
+def _trees(sources: Sources, pid: int | None) -> list[Tree]:
+    if pid is None:
+        return own_runs(sources.processes, uid=sources.uid())
+    tree = process_tree(sources.processes, pid)
+    return [] if tree is None else [tree]
+
+
+def _unseen(sources: Sources, seen: Look) -> Iterator[str]:
+    yield from unseen_processes(sources.machine)
+    yield from seen.gpus.unseen
+    for gpu in seen.gpus.gpus:
+        yield from (f"GPU {gpu.index}: {line}" for line in gpu.unseen)
+    yield from (f"{name_of(limit)}: {limit.unseen}" for limit in seen.limits if _is_doubtful(limit))
+    if seen.holders.unseen_processes:
+        yield f"{plural(seen.holders.unseen_processes, 'process')} whose memory is not told"
+    if any(process.pss_bytes is None for process in seen.holders.largest):
+        yield "PSS and USS of other users' processes: root sees them"
+    if any(tree.total.unseen for tree in seen.trees):
+        yield "PSS of some processes of these runs: another user's, or they have just ended"
+
+
+def _is_doubtful(limit: Resource) -> bool:
+    """Return whether something is not seen of a limit that a limit of its kind usually shows."""
+    is_usual = limit.kind == "ulimit" or (limit.kind == "shm" and limit.limit_bytes is not None)
+    return bool(limit.unseen) and not is_usual

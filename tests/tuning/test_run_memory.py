@@ -1,0 +1,149 @@
+from dataclasses import replace
+
+import pytest
+
+from deblurkit.memory.gpu import GpuLook, RecordedGpus
+from deblurkit.memory.look import Sources, glance
+from deblurkit.memory.machine import Machine
+from deblurkit.tuning.run_memory import (
+    device_kind,
+    freed,
+    judged_again,
+    predict_run,
+    size_of_data,
+    visible_gpus,
+    with_changes,
+)
+from deblurkit.tuning.verdicts import ResourceVerdict
+
+GIB = 2**30
+
+
+class Nobody:
+    def processes(self):
+        return []
+
+    def closely(self, process):
+        return process
+
+
+@pytest.fixture
+def look_of(tmp_path, gpu_of):
+    """Return a function that looks at a machine of 64 GiB with GPUs of so much free memory."""
+
+    def make(*free):
+        (tmp_path / "proc").mkdir(exist_ok=True)
+        sizes = f"MemTotal: {64 * 2**20} kB\nMemFree: 0 kB\nMemAvailable: {40 * 2**20} kB"
+        (tmp_path / "proc/meminfo").write_text(sizes)
+        gpus = tuple(gpu_of(index, gib) for index, gib in enumerate(free))
+        return glance(
+            Sources(
+                machine=Machine(tmp_path / "proc", tmp_path / "shm", tmp_path / "cgroup"),
+                processes=Nobody(),
+                gpus=RecordedGpus([GpuLook(gpus)]),
+            )
+        )
+
+    return make
+
+
+class Predictor:
+    """Says that a step takes so much, less where the batch is smaller, and notes what it was asked."""
+
+    def __init__(self, step_of, kind="cuda"):
+        self.step_of, self.kind, self.asked = step_of, kind, []
+
+    def __call__(self, config, **about):
+        self.asked.append(about)
+        return self.step_of(self.kind, gib=10 * config.train.batch_size)
+
+
+@pytest.mark.parametrize(
+    ("setting", "indices"),
+    [
+        (None, [0, 1, 2]),
+        ("", []),
+        ("-1", []),
+        ("2,0", [2, 0]),
+        ("1, 7, 0", [1]),
+        ("GPU-2a", [2]),
+        ("none", []),
+    ],
+)
+def test_cuda_numbers_the_gpus_that_it_may_see(gpu_of, setting, indices):
+    gpus = [gpu_of(index, 1) for index in range(3)]
+    assert [gpu.index for gpu in visible_gpus(gpus, setting)] == indices
+
+
+@pytest.mark.parametrize(
+    ("setting", "free", "kind"),
+    [("auto", (1,), "cuda"), ("auto", (), "cpu"), ("cuda", (), "cuda"), ("cpu", (1,), "cpu")],
+)
+def test_the_device_is_the_run_s(gpu_of, setting, free, kind):
+    assert device_kind(setting, [gpu_of(index, gib) for index, gib in enumerate(free)]) == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("gpu", "device"), ("shm", "shm"), ("ram", "ram"), ("cgroup", "ram")]
+)
+def test_what_is_taken_most_of_is_to_be_freed(kind, expected):
+    assert freed([ResourceVerdict("x", kind, 10, 5, "fits", "")], "cuda") == expected
+    assert (freed([], "cuda"), freed([], "cpu")) == ("device", "ram")
+
+
+def test_the_dataset_tells_its_sizes(dataset_root, tmp_path, tiny_config):
+    size = size_of_data(tiny_config().data)
+    assert (size.frame_shape, size.num_frames, size.storage, size.note) == ((48, 64), 10, "png", "")
+    missing = size_of_data(tiny_config(f"DATA.ROOT={tmp_path / 'gone'}").data)
+    assert (missing.frame_shape, missing.num_frames) == (None, None)
+    assert missing.note.startswith(f"DATA.ROOT: {tmp_path / 'gone'} is not there; ")
+    (tmp_path / "manifest.json").write_text("{}")
+    assert "schema" in size_of_data(tiny_config(f"DATA.ROOT={tmp_path}").data).note
+
+
+def test_a_run_on_two_gpus(look_of, step_of, tiny_config):
+    predict, said = Predictor(step_of), []
+    look = look_of(40, 12, 47)
+    run = predict_run(
+        tiny_config("TRAIN.DEVICE=auto"),
+        look,
+        world_size=2,
+        message=said.append,
+        environment={"CUDA_VISIBLE_DEVICES": "1,0"},
+        predict=predict,
+    )
+    assert predict.asked == [{"device_kind": "cuda", "frame_shape": (48, 64), "world_size": 2}]
+    verdicts = {each.name: each.verdict for each in run.verdicts}
+    assert (verdicts["GPU 1"], verdicts["GPU 0"], verdicts["RAM"]) == ("does not fit", "fits", "fits")
+    assert "GPU 2" not in verdicts
+    assert run.notes == ("GPU 2 has 47.00 GiB free, and would do: CUDA_VISIBLE_DEVICES=2",)
+    assert run.resource == "device" and run.host.world_size == 2
+    assert run.title.startswith("baseline, clips 1 x 5 x 3 x 256 x 256, 2 processes")
+    assert said == ["predicting a step of baseline on a GPU …"]
+    later = replace(look, gpus=look_of(40, 30, 47).gpus)
+    again = judged_again(run, later, environment={"CUDA_VISIBLE_DEVICES": "1,0"})
+    assert {each.name: each.verdict for each in again}["GPU 1"] == "fits"
+
+
+def test_without_a_gpu_a_run_is_on_the_cpu_and_its_step_in_ram(look_of, step_of, tiny_config):
+    run = predict_run(
+        tiny_config("TRAIN.DEVICE=auto"),
+        look_of(),
+        message=lambda text: None,
+        environment={},
+        predict=Predictor(step_of, "cpu"),
+    )
+    assert run.host.needed_bytes > run.step.peak_bytes
+    assert (run.resource, run.notes) == ("ram", ())
+
+
+def test_changes_are_predicted_for_what_is_taken_most_of(look_of, step_of, tiny_config):
+    predict, seen = Predictor(step_of), []
+    config = tiny_config("TRAIN.DEVICE=auto", "TRAIN.BATCH_SIZE=4")
+    run = predict_run(config, look_of(30), message=seen.append, environment={}, predict=predict)
+    assert run.changes == ()
+    found = with_changes(run, config, on_progress=lambda done, total: seen.append(done), predict=predict)
+    halved = next(each for each in found.changes if "TRAIN.BATCH_SIZE=2" in each.settings)
+    assert (halved.resource, halved.frees_bytes) == ("device", 20 * GIB)
+    assert all(about["frame_shape"] == (48, 64) for about in predict.asked)
+    assert seen[-1] > 0

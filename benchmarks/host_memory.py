@@ -5,7 +5,7 @@ enough for the workers to fill their queues and for a validation in between. Sev
 tree of its processes is looked at: the sum of their PSS, and in place of what they have mapped of shared
 memory all that lies there for them (batches that wait are mapped by nobody). The largest sum is the run's.
 
-    python benchmarks/host_memory.py                                # 18 runs, 20 minutes
+    python benchmarks/host_memory.py                                # 18 runs, 10 to 20 minutes
     python benchmarks/host_memory.py --cases vrt --workers 2 --ranks 1 --rows
     python benchmarks/host_memory.py --json
 """

@@ -31,6 +31,7 @@ from deblurkit.training.support import can_be_shared
 from deblurkit.training.tiling import GRID
 from deblurkit.tuning import change_prices as prices
 from deblurkit.tuning.change_prices import Situation
+from deblurkit.tuning.host_memory import HEAP_GAPS
 from deblurkit.tuning.overheads import BATCHES_AHEAD
 from deblurkit.tuning.step_memory import EMA, LOSS, LOSS_ACTIVATIONS, STATES, VALIDATION
 
@@ -42,7 +43,6 @@ _EIGHT_BIT = 0.75  # of an optimiser's states
 _STAGE = re.compile(r"Stage(\d)")
 _KEPT = (PARAMETERS, GRADIENTS, CONSTANTS, STATES, EMA, LOSS)  # whatever the clips
 _BATCH = "TRAIN.BATCH_SIZE"
-_GAPS = 1.1  # the heap between tensors on a CPU; as `host_memory` has it
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,9 @@ def _step_bytes(now: Situation) -> tuple[int, int]:
 
 def _scaled(now: Situation, count: float) -> float:
     """Return bytes of a step as the resource sees them: RAM has those of all ranks."""
-    return count if now.resource == "device" else _GAPS * now.world_size * count
+    if now.resource == "device":
+        return count
+    return (1 + HEAP_GAPS[now.config.model.arch]) * now.world_size * count
 
 
 def _in_step(now: Situation, count: float) -> float:

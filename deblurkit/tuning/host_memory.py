@@ -34,7 +34,7 @@ BEFORE_FORK, BEFORE_VALIDATION = "weights from before the workers", "a step's me
 _CODE = 360 * MIB  # mapped files: once, however many processes
 _LAUNCHER = 350 * MIB
 _INTERPRETER = 415 * MIB
-_GAPS: Mapping[str, float] = {"vrt": 0.4, "baseline": 0.9, "convnext": 0.9}  # of the bytes of tensors
+HEAP_GAPS: Mapping[str, float] = {"vrt": 0.4, "baseline": 0.9, "convnext": 0.9}  # of the bytes of tensors
 _WRITTEN = 2  # times what a validation holds at a time: the pages that it writes on, one after the other
 _CUDA = GIB  # libraries, driver and its buffers, of each rank: not measured
 
@@ -227,7 +227,7 @@ class _Prediction:
     @property
     def _gaps(self) -> float:
         """The share of tensors that comes on top of them in RAM."""
-        return _GAPS[self._config.model.arch]
+        return HEAP_GAPS[self._config.model.arch]
 
     @property
     def _stays(self) -> int:

@@ -15,7 +15,7 @@ from deblurkit.timing.module_times import RECOMPUTE, ModuleTimes
 from deblurkit.training.profiling.partition import Names
 from deblurkit.training.profiling.workplace import Workplace
 
-_FEED_FORWARD = re.compile(r"^stage.*\.blocks\.\d+\.(mlp|norm2)(\.|$)")
+_FEED_FORWARD = re.compile(r"^stage.*\.blocks\.\d+\.(mlp|norm2)(\.|$)|^stage\d\.pa_fuse(\.|$)")
 _ATTENTION = re.compile(r"^stage.*\.blocks\.\d+\.(attn|norm1)(\.|$)|^(spike_attention|fusion)\.")
 _ONCE_MORE = "once more:"  # begins the rows of modules that are only watched for being made again
 

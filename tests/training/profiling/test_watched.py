@@ -11,6 +11,8 @@ from deblurkit.training.profiling.watched import kind_of, rows_with_recompute
         ("stage8.2.residual_group.blocks.3.norm1", "attention"),
         ("stage1.residual_group1.blocks.0.mlp", "feed_forward"),
         ("stage8.2.residual_group.blocks.3.norm2", "feed_forward"),
+        ("stage7.pa_fuse.fc2", "feed_forward"),
+        ("stage7.pa_deform.conv_offset.0", "other"),
         ("spike_attention.0.mlp", "attention"),  # its chunks go by the flag of attention
         ("fusion.2.query", "attention"),
         ("encoders.0.1", "other"),

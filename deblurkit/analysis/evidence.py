@@ -59,10 +59,10 @@ class Evidence:
 
     @functools.cached_property
     def with_modules(self) -> pd.Index[Any]:
-        """The rows in which something inside a phase was timed; all where none was."""
+        """The rows in which something inside a phase was timed; all where none was, or none took any time."""
         inside = self.times[[name for name in self.times.columns if "/" in str(name)]]
         timed = self.times.index[inside.notna().any(axis=1)]
-        return timed if len(timed) else self.times.index
+        return timed if float(self.step_ms.loc[timed].sum()) > 0 else self.times.index
 
     @property
     def wall_known(self) -> bool:

@@ -56,6 +56,14 @@ def test_modules_that_were_timed_at_first_only_have_the_figures_of_those_steps()
     assert any("Modules were timed in 2 of 4 steps" in note for note in report.notes)
 
 
+def test_modules_of_steps_without_a_length_are_spread_over_all():
+    log = log_of([0.0, 100.0, 100.0])
+    log.times["forward/stem"] = [30.0, np.nan, np.nan]
+    report = analyze(log)
+    assert report.modules.loc["forward/stem", "inclusive_ms"] == pytest.approx(10.0)
+    assert not any("Modules were timed" in note for note in report.notes)
+
+
 def test_a_log_of_zeros_is_refused():
     with pytest.raises(DeblurkitError, match="every time in it is zero"):
         analyze(log_of([0.0] * 3))

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from deblurkit.models.vrt import kernels
-from deblurkit.timing.module_times import is_in_backward
+from deblurkit.timing.module_times import is_in_backward, tensors_in
 
 GRANULE = 512  # bytes: what PyTorch's CUDA allocator rounds each request up to
 PARAMETERS, GRADIENTS, INPUTS = "parameters", "gradients", "inputs"
@@ -54,17 +54,6 @@ class Peak:
 def rounded(count: int) -> int:
     """Return the bytes that a request for ``count`` takes; none for none."""
     return -(-count // GRANULE) * GRANULE
-
-
-def tensors_in(values: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested lists, tuples and mappings."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, (list, tuple)):
-        for value in values:
-            yield from tensors_in(value)
-    elif isinstance(values, dict):
-        yield from tensors_in(list(values.values()))
 
 
 class StorageTracker(TorchDispatchMode):

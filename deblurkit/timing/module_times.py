@@ -213,7 +213,7 @@ class ModuleTimes:
         call = running.pop()
         call.forward_end, call.forward_end_at = self._mark(), self.marks
         if _wants_gradients():
-            for tensor in _tensors(output):
+            for tensor in tensors_in(output):
                 if tensor.requires_grad:
                     self._hook(tensor, self._on_output(call))
                     call.outputs.append(self._edge(tensor))
@@ -231,7 +231,7 @@ class ModuleTimes:
             self._leaf_hooks.append(handle)
 
     def _watch_inputs(self, call: Call, inputs: list[Any]) -> None:
-        wanted = [tensor for tensor in _tensors(inputs) if tensor.requires_grad]
+        wanted = [tensor for tensor in tensors_in(inputs) if tensor.requires_grad]
         call.waiting = len(wanted)
         for number, tensor in enumerate(wanted):
             self._hook(tensor, self._on_input(call, number))
@@ -355,7 +355,7 @@ def _keep_last_parameter(watch: _Watch) -> None:
             del watch.parameter_handles[number]
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
     """Yield the tensors in a value, in lists, tuples and mappings too."""
     from torch import Tensor
 
@@ -363,10 +363,10 @@ def _tensors(value: Any) -> Iterator[Tensor]:
         yield value
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
 def _wants_gradients() -> bool:

@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deblurkit.memory.tensors import tensors_in
 from deblurkit.models.flops import flop_counter
+from deblurkit.timing.module_times import tensors_in
 from deblurkit.training.profiling.partition import Position
 
 Shape = Sequence[int]

@@ -1,0 +1,1 @@
+"""Which configuration trains fastest in the memory that is there: predicted, measured where it tells most."""

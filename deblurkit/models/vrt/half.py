@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from deblurkit.models.vrt.constants import once_per_shape
 from deblurkit.models.vrt.target import device_kind
@@ -29,6 +30,17 @@ def where_it_pays(device: torch.device) -> contextlib.AbstractContextManager[Any
     if device_kind(device) != "cpu" or cpu_multiplies_bf16():
         return contextlib.nullcontext()
     return in_float32(device)
+
+
+def safe_over_time(x: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Return a context for a convolution over time of ``x``, (B, C, T, H, W): without autocast if it fails.
+
+    For clips of two frames oneDNN 3.13 gave a wrong bfloat16 gradient of the weights, often NaN, on a CPU
+    with AVX512; clips of 1 and of 3 to 6 frames were right (benchmarks/results/part7_prediction.md).
+    """
+    if x.device.type == "cpu" and x.shape[2] == 2:
+        return in_float32(x.device)
+    return contextlib.nullcontext()
 
 
 def in_float32(device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from deblurkit.models.vrt.half import in_float32
+from deblurkit.models.vrt.half import in_float32, safe_over_time
 
 Tile = tuple[slice, slice]
 
@@ -99,13 +99,23 @@ def _as_map(x: Tensor, shape: torch.Size) -> Tensor:
     return x.permute(0, 3, 1, 2, 4)
 
 
+class TimeConv3d(nn.Conv3d):
+    """A convolution over time, and over the plane where its kernel is larger: (B, C, T, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features, with right gradients of the weights too."""
+        with safe_over_time(x):
+            is_cast = torch.is_autocast_enabled(x.device.type)
+            return super().forward(x if is_cast else x.to(self.weight.dtype))
+
+
 class ResidualConv3d(nn.Module):
     """A 3x3 convolution over the plane and one of 3 over time, around a GELU: (B, C, T, H, W) -> the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.plane = nn.Conv3d(channels, channels, (1, 3, 3), padding=(0, 1, 1))
-        self.time = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+        self.time = TimeConv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the refined features."""
@@ -124,7 +134,7 @@ class SpikeEncoder3D(nn.Module):
 
     def __init__(self, num_voxel_bins: int, *, channels: Sequence[int]) -> None:
         super().__init__()
-        self.embed = nn.Conv3d(num_voxel_bins, channels[0], 3, padding=1)
+        self.embed = TimeConv3d(num_voxel_bins, channels[0], 3, padding=1)
         self.downs = nn.ModuleList(
             [
                 nn.Conv3d(before, after, (1, 2, 2), stride=(1, 2, 2))

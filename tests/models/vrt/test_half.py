@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from deblurkit.models.vrt import half
-from deblurkit.models.vrt.half import cpu_multiplies_bf16, in_float32, where_it_pays
+from deblurkit.models.vrt.half import cpu_multiplies_bf16, in_float32, safe_over_time, where_it_pays
 
 CPU = torch.device("cpu")
 
@@ -55,3 +55,12 @@ def test_in_float32_there_is_no_autocast_and_after_it_there_is(dtype):
         with in_float32(CPU):
             assert dtype_of_a_product() == torch.float32
         assert dtype_of_a_product() == dtype
+
+
+@pytest.mark.parametrize("frames, dtype", [(1, torch.bfloat16), (2, torch.float32), (3, torch.bfloat16)])
+def test_over_time_two_frames_are_taken_in_float32(frames, dtype):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with safe_over_time(torch.ones(1, 4, frames, 2, 2)):
+            assert dtype_of_a_product() == dtype
+        with safe_over_time(torch.ones(1, 4, frames, 2, 2, device="meta")):  # not of a CPU
+            assert dtype_of_a_product() == torch.bfloat16

@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from deblurkit.memory.short_ways import run_on_shapes
 from deblurkit.models.vrt import kernels
 from deblurkit.timing.module_times import is_in_backward, tensors_in
 
@@ -35,7 +36,6 @@ _OPERATORS = (
 )
 
 _DEVICE = torch.ops.prim.device.default  # asked of fake tensors at every turn
-_SAMPLER = torch.ops.aten.grid_sampler_2d.default  # whose fake tensors take PyTorch 50 operators to find
 
 
 @dataclass(frozen=True)
@@ -184,25 +184,21 @@ class StorageTracker(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _DEVICE and isinstance(args[0], FakeTensor):
             return args[0].fake_device
-        if self._fake is not None and any(type(t) is not FakeTensor for t in tensors_in((args, kwargs))):
+        given = list(tensors_in((args, kwargs)))
+        if self._fake is not None and any(type(tensor) is not FakeTensor for tensor in given):
             args, kwargs = tree_map_only(Tensor, self._as_fake, (args, kwargs))
-        for tensor in tensors_in((args, kwargs)):
-            storage = tensor.untyped_storage()
-            if storage._cdata not in self._owner_of:
-                self._meet(storage, CONSTANTS)
-        body = self._bodies.get(func)
-        if func is _SAMPLER and self._fake is not None:
-            out = args[0].new_empty(*args[0].shape[:2], *args[1].shape[1:3])
-        elif body is None:
-            out = func(*args, **(kwargs or {}))
-        else:
-            with self:
-                out = body(*args, **(kwargs or {}))
-        for tensor in tensors_in(out):
-            storage = tensor.untyped_storage()
-            if storage._cdata not in self._owner_of:
-                self._meet(storage, self._maker())
+            given = list(tensors_in((args, kwargs)))
+        self._meet_new(given, CONSTANTS)
+        out = self._run(func, args, kwargs or {})
+        self._meet_new(tensors_in(out), self._maker())
         return out
+
+    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        body = self._bodies.get(func)
+        if body is not None:
+            with self:
+                return body(*args, **kwargs)
+        return func(*args, **kwargs) if self._fake is None else run_on_shapes(func, args, kwargs)
 
     def _as_fake(self, tensor: Tensor) -> Tensor:
         if isinstance(tensor, FakeTensor):
@@ -217,6 +213,12 @@ class StorageTracker(TorchDispatchMode):
         if is_in_backward():
             return TEMPORARIES
         return self._owners[-1] if self._owners else self.outside
+
+    def _meet_new(self, tensors: Iterable[Tensor], owner: str) -> None:
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._owner_of:
+                self._meet(storage, owner)
 
     def _meet(self, storage: torch.UntypedStorage, owner: str) -> None:
         key, size = storage._cdata, rounded(storage.nbytes())

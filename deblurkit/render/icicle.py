@@ -8,7 +8,8 @@ from html import escape
 
 from rich.cells import cell_len, chop_cells
 
-from deblurkit.render.icicle_page import PAGE
+from deblurkit.render.icicle_page import BODY, COLOURS, POINTING, STYLE
+from deblurkit.render.page_style import page_of
 from deblurkit.render.profile import giga, heading, shape_text
 from deblurkit.training.profiling.gains import LEAST_SHARE
 from deblurkit.training.profiling.records import Passes, Row, StepProfile
@@ -57,8 +58,7 @@ def profile_as_html(profile: StepProfile) -> str:
             share = format_share(total / profile.step_ms)
             about = f"{format_ms(total)}, {share} of the step; to a scale of its own"
             bands.append(_band(title, about, cells, total))
-    return PAGE.substitute(
-        title=escape(f"{profile.subject.architecture}: a training step of {format_ms(profile.step_ms)}"),
+    body = BODY.substitute(
         facts="".join(f"<p>{escape(line)}</p>" for line in heading(profile)),
         bands="\n".join(bands),
         gains=_gains(profile),
@@ -66,6 +66,8 @@ def profile_as_html(profile: StepProfile) -> str:
         rows=_row_table(profile),
         notes="".join(f"<li>{escape(note)}</li>" for note in profile.notes),
     )
+    title = f"{profile.subject.architecture}: a training step of {format_ms(profile.step_ms)}"
+    return page_of(title, body, style=STYLE, colours=COLOURS, scripts=[POINTING], has_policy=False)
 
 
 def _band(title: str, about: str, cells: Sequence[Cell], total: float) -> str:

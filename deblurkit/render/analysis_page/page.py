@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from deblurkit import __version__
 from deblurkit.analysis.compare import Comparison
 from deblurkit.analysis.report import Report
 from deblurkit.errors import DeblurkitError
@@ -17,8 +14,9 @@ from deblurkit.render.analysis_page.elements import Pictures, as_html, table_of
 from deblurkit.render.analysis_page.plain import as_json, in_html
 from deblurkit.render.analysis_page.rank_figure import SLOW, rank_figure, runs_of_ranks
 from deblurkit.render.analysis_page.section import finding_as_html, report_section
-from deblurkit.render.analysis_page.template import DRAWING, PAGE
+from deblurkit.render.analysis_page.template import BODY, DRAWING, STYLE
 from deblurkit.render.compare import comparison_parts
+from deblurkit.render.page_style import footer_of, page_of
 from deblurkit.units import format_ms, plural
 
 _OPEN = 2  # logs of a page that are unfolded; of more, the first alone
@@ -38,15 +36,15 @@ def reports_as_html(reports: Sequence[Report], *, comparison: Comparison | None 
         raise ValueError("a page needs a report")
     library = plotly_js()
     pictures = Pictures()
-    body = "\n".join(_parts(reports, comparison, pictures))
-    return PAGE.substitute(
-        title=in_html(_title(reports)),
-        scripts=f"{_source_of(library)} {_source_of(DRAWING)}",
-        body=body,
-        version=in_html(__version__),
-        figures=as_json(pictures.as_data()),
-        library=library,
-        drawing=DRAWING,
+    parts = "\n".join(_parts(reports, comparison, pictures))
+    figures, footer = as_json(pictures.as_data()), footer_of("analyze-log")
+    return page_of(
+        _title(reports),
+        BODY.substitute(parts=parts, footer=footer, figures=figures),
+        style=STYLE,
+        has_dark=False,
+        scripts=[library, DRAWING],
+        images="data: blob:",
     )
 
 
@@ -64,12 +62,6 @@ def plotly_js() -> str:
             " 'deblurkit[report]'"
         ) from None
     return str(get_plotlyjs())
-
-
-def _source_of(script: str) -> str:
-    """Return what the page's security policy calls a script: no other one is run."""
-    digest = hashlib.sha256(script.encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def _title(reports: Sequence[Report]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from types import FrameType
@@ -19,12 +20,14 @@ from deblurkit.cli import (
     evaluate,
     prepare_data,
     profile_step,
+    recommend_config,
     restore,
     train,
 )
 from deblurkit.cli.ending import Ending
 from deblurkit.errors import DeblurkitError
 from deblurkit.render.lasting_stream import lasting
+from deblurkit.units import format_bytes
 
 app = typer.Typer(
     name="deblurkit",
@@ -35,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_NO_ROOM = ("failed to map segment", "cannot allocate memory", "cannot create shared object descriptor")
 INTERRUPTED = 130  # what shells call a process that SIGINT ended
 
 
@@ -60,6 +64,7 @@ app.command("analyze-log")(analyze_log.analyze_log)
 app.command("check-data")(check_data.check_data)
 app.command("profile-step")(profile_step.profile_step)
 app.command("diagnose-memory")(diagnose_memory.diagnose_memory)
+app.command("recommend-config")(recommend_config.recommend_config)
 app.add_typer(prepare_data.app, name="prepare-data")
 app.add_typer(config.app, name="config")
 
@@ -102,7 +107,13 @@ def run(arguments: list[str] | None = None) -> int:
         _complain(f"{error.filename or 'output'}: {error.strerror or error}")
         return 1
     except MemoryError as error:
-        _complain(f"out of memory: {error}; see `free -h`, and ask for less")
+        _complain(f"out of memory{f': {error}' if str(error) else ''}; {_more_memory()}")
+        return 1
+    except ImportError as error:
+        reason = _no_room(error)
+        if reason is None:
+            raise
+        _complain(f"a library could not be loaded, for want of memory: {reason}; {_more_memory()}")
         return 1
     except Exception as error:
         if not hasattr(error, "format_message"):  # Typer's own errors: a wrong option, a missing argument
@@ -118,6 +129,23 @@ def run(arguments: list[str] | None = None) -> int:
     if result == INTERRUPTED:  # Typer turns Ctrl-C into this code without a word
         _complain("interrupted")
     return result if isinstance(result, int) else 0
+
+
+def _no_room(error: ImportError) -> str | None:
+    """Return the loader's words where there was no memory for a library, None where the cause is another."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if any(words in line.lower() for words in _NO_ROOM)), None)
+
+
+def _more_memory() -> str:
+    """Return what can be done about memory that does not suffice."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return "see `free -h`, and ask for less"
+    return (
+        f"`ulimit -v` says {limit // 1024} ({format_bytes(limit)} of address space, of which a process takes"
+        " far more than memory): set `ulimit -v unlimited`, or ask the batch system for more memory"
+    )
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

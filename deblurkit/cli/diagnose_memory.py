@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -140,12 +141,14 @@ def _past(folder: Path | None, pid: int | None, sources: Sources) -> PastRun | N
 def _predicted(chosen: Config, seen: Look, *, world_size: int) -> RunMemory:
     """Return what a run will take and what would free most, with a word and a bar for what takes long."""
     from deblurkit.render.bar import progress_bar
-    from deblurkit.tuning.run_memory import predict_run, with_changes
+    from deblurkit.tuning.run_memory import predict_run, predicting_processes, with_changes
 
+    began = time.process_time()
     run = predict_run(chosen, seen, world_size=world_size, message=_say)
+    processes = predicting_processes(run, seconds=time.process_time() - began)
     _say("predicting what changes would free …")
     with progress_bar("predictions") as on_progress:
-        return with_changes(run, chosen, on_progress=on_progress)
+        return with_changes(run, chosen, on_progress=on_progress, processes=processes)
 
 
 def _watch(sources: Sources, chosen: Config | None, *, seconds: float, pid: int | None, gpus: int) -> None:

@@ -19,6 +19,7 @@ _NEWEST = 40  # samples that are kept as they come
 _THINNED = 32  # samples that are kept of a whole run, at most
 _AS_FAST = 0.6  # of the first half's slope: what grows slower than that in the second is levelling off
 _ANYWHERE = 0.65  # of the slope: what three of four stretches of a quarter's length grow by, at the least
+_FALL = 0.5  # of what has grown: what was given back once may be given back again
 _SURE = 1.96  # standard deviations: 95 %
 
 Kind = Literal["cuda"] | Role
@@ -103,14 +104,17 @@ def steady_growth(samples: Samples, *, floor_bytes: int = FLOOR_BYTES) -> Slope 
     """Return the slope of memory that leaks; None where it does not, or where too little is known.
 
     A leak grows by at least ``floor_bytes``, surely (95 %), in nearly every stretch, and in both halves about
-    alike. What fills, warms up or is copied once grows along a curve that levels off; what is allocated now
-    and then grows by jumps.
+    alike, and is not given back. What fills, warms up or is copied once grows along a curve that levels off;
+    what is allocated now and then grows by jumps; a collector gives back what has piled up. Before it has
+    done so for the first time, nothing tells it from a leak.
     """
     if len(samples) < _FEWEST or _rise(samples) < floor_bytes / 2:
         return None
     whole, middle = robust_slope(samples), len(samples) // 2
     grown = whole.per_step * (samples[-1][0] - samples[0][0])
     if whole.low <= 0 or grown < floor_bytes or _slow_stretch(samples) < _ANYWHERE * whole.per_step:
+        return None
+    if _deepest_fall(samples) > _FALL * grown:
         return None
     first, second = robust_slope(samples[:middle]), robust_slope(samples[middle:])
     return whole if second.per_step >= _AS_FAST * first.per_step else None
@@ -206,3 +210,10 @@ def _slow_stretch(samples: Samples) -> float:
     pairs = zip(samples, samples[len(samples) // 4 :], strict=False)
     slopes = sorted((later - earlier) / (end - start) for (start, earlier), (end, later) in pairs)
     return slopes[len(slopes) // 4]
+
+
+def _deepest_fall(samples: Samples) -> int:
+    """Return how far the level has fallen below where it was before; a single sample is no level."""
+    sizes = [size for _, size in samples]
+    levels = [statistics.median_low(sizes[start : start + 3]) for start in range(len(sizes) - 2)]
+    return max(before - now for before, now in zip(itertools.accumulate(levels, max), levels, strict=True))

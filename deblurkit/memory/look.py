@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import pwd
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,8 @@ from deblurkit.memory.remains import remains as all_remains
 from deblurkit.units import plural
 
 _MOST = 8  # users, and processes, that are named
+_STARTED_BY = re.compile(r"^from multiprocessing\.(\w+) import ")
+_STARTED_FOR = {"spawn": "child", "forkserver": "fork server"}  # by the module that it begins with
 _HIERARCHIES = (("memory",), ("unified",))  # folders that version 1 has above its groups
 
 
@@ -143,10 +146,20 @@ def name_of(limit: Resource) -> str:
 
 def program_of(process: Process) -> str:
     """Return a process as a person knows it: the program and its first arguments, without their folders."""
+    part = _of_multiprocessing(process.command)
+    if part is not None:
+        return f"multiprocessing {part} of process {process.parent}"
     words = [os.path.basename(word) if "/" in word and " " not in word else word for word in process.command]
     if len(words) > 1 and words[0].startswith("python"):
         words = words[2:] if words[1] == "-m" else words[1:]
     return " ".join(printable(" ".join(words[:4])).split()) or printable(process.name)
+
+
+def _of_multiprocessing(command: Sequence[str]) -> str | None:
+    """Return what Python's multiprocessing has started a process for, None where it has not."""
+    started = (_STARTED_BY.search(word) for word in command)
+    module = next((found[1] for found in started if found), None)
+    return None if module is None else _STARTED_FOR.get(module, module.replace("_", " "))
 
 
 def printable(text: str) -> str:

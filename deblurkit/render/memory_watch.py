@@ -191,27 +191,47 @@ def _with_change(row: Row, points: Sequence[tuple[float, float]]) -> Row:
 
 
 def _resource_table(rows: Sequence[Row], width: int) -> Table:
-    name, curve = _columns(width)
-    table = _table(name, "Resource", "available", "of")
-    _add_curve(table, "in use", curve)
-    table.add_column("runs out in", width=_LEFT, justify="right", no_wrap=True)
-    for row in rows:
-        left = NOTHING if row.seconds is None else format_duration(row.seconds)
-        style = "red" if row.seconds is not None and row.seconds < _SOON else ""
-        drawn = [Text(_curve(row, curve), style="cyan")] if curve else []
-        table.add_row(Text(row.label), size(row.now), size(row.whole), *drawn, Text(left, style=style))
-    return table
+    return _course_table(rows, width, ("Resource", "available", "of", "in use", "runs out in"), _left)
 
 
 def _run_table(rows: Sequence[Row], width: int) -> Table:
-    name, curve = _columns(width)
-    table = _table(name, "Own runs", "hold", "")
-    _add_curve(table, "held", curve)
-    table.add_column("change", width=_LEFT, justify="right", no_wrap=True)
+    return _course_table(rows, width, ("Own runs", "hold", "", "held", "change"), _changed)
+
+
+def _course_table(
+    rows: Sequence[Row],
+    width: int,
+    titles: tuple[str, str, str, str, str],
+    last: Callable[[Row], Text],
+) -> Table:
+    """Return a table of what is watched: its name, now, the whole of it, its curve, and where it is heading.
+
+    Args:
+        rows: what is watched.
+        width: of the terminal.
+        titles: of the columns; nothing is shown in one without, but for its room.
+        last: what is in the last column.
+    """
+    (name, curve), (first, now, whole, drawn, end) = _columns(width), titles
+    table = _table(name, first, now, whole)
+    if curve:
+        table.add_column(drawn, width=curve, no_wrap=True, overflow="crop")
+    table.add_column(end, width=_LEFT, justify="right", no_wrap=True)
     for row in rows:
-        drawn = [Text(_curve(row, curve), style="cyan")] if curve else []
-        table.add_row(Text(row.label), size(row.now), "", *drawn, _change(row) or NOTHING)
+        course = [Text(_curve(row, curve), style="cyan")] if curve else []
+        all_of_it = size(row.whole) if whole else ""
+        table.add_row(Text(row.label), size(row.now), all_of_it, *course, last(row))
     return table
+
+
+def _left(row: Row) -> Text:
+    if row.seconds is None:
+        return Text(NOTHING)
+    return Text(format_duration(row.seconds), style="red" if row.seconds < _SOON else "")
+
+
+def _changed(row: Row) -> Text:
+    return Text(_change(row) or NOTHING)
 
 
 def _verdict_table(verdicts: Sequence[ResourceVerdict], width: int) -> Table:
@@ -242,11 +262,6 @@ def _table(name: int, title: str, *figures: str) -> Table:
     for each in figures:
         table.add_column(each, width=_FIGURE, justify="right", no_wrap=True)
     return table
-
-
-def _add_curve(table: Table, title: str, columns: int) -> None:
-    if columns:
-        table.add_column(title, width=columns, no_wrap=True, overflow="crop")
 
 
 def _columns(width: int) -> tuple[int, int]:

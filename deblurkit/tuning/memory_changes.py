@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -14,7 +14,9 @@ from deblurkit.tuning.change_options import Option, Settings, options_for, with_
 from deblurkit.tuning.change_prices import Freed, Situation
 from deblurkit.tuning.host_memory import HostMemory, predict_host
 from deblurkit.tuning.overheads import MemoryRow
+from deblurkit.tuning.side_by_side import Asked, Predict, SideBySide
 from deblurkit.tuning.step_memory import STATES, VALIDATION, StepMemory, predict_step
+from deblurkit.tuning.validation_kept import keeps_validation, with_validation
 from deblurkit.tuning.verdicts import TIGHT
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -50,7 +52,7 @@ def changes_for(
     step: StepMemory | None,
     host: HostMemory | None,
     resource: Freed,
-    predict: Callable[..., StepMemory] = predict_step,
+    predict: Predict = predict_step,
     predict_host: Callable[..., HostMemory] = predict_host,
     on_progress: Progress | None = None,
     most: int = 3,
@@ -67,7 +69,8 @@ def changes_for(
         step: what a step of it holds; None leaves out what would need less of one.
         host: what all processes hold; None where only ``device`` is asked for.
         resource: what is to be freed; ``ram`` has the tensors of a step in it where that is of a CPU.
-        predict: as `predict_step`; called with the device and ranks of ``step`` and ``host``.
+        predict: as `predict_step`; called with the device and ranks of ``step`` and ``host``. A `SideBySide`
+            is told beforehand what it may be asked.
         predict_host: as `host_memory.predict_host`, likewise.
         on_progress: told how many predictions are done, of how many at most.
         most: changes at most, without the combination.
@@ -93,7 +96,7 @@ class _Search:
     def __init__(
         self,
         now: Situation,
-        predict: Callable[..., StepMemory],
+        predict: Predict,
         predict_host: Callable[..., HostMemory],
     ) -> None:
         self._now, self._predict, self._predict_host = now, predict, predict_host
@@ -111,6 +114,7 @@ class _Search:
         """
         found: list[Tried] = []
         options = _affordable(options, most + _MORE_TRIES)
+        self._begin(o.config for o in options if o.takes_step and o.may_free >= self._least)
         for done, option in enumerate(options, start=1):
             if option.may_free < self._least or _is_behind(option, found, most):
                 on_progress(len(options), len(options))
@@ -131,11 +135,10 @@ class _Search:
         room = int(TIGHT * available)
         if any(self._needed - freed <= room for freed in (0, *(freed for _, freed in tried))):
             return []
-        predicted = 0
-        for chosen, settings, about in self._growing(tried):
-            if about > room or predicted == _MOST_SUMS:
-                continue
-            predicted += 1
+        sums = [(chosen, settings) for chosen, settings, about in self._growing(tried) if about <= room]
+        sums = sums[:_MOST_SUMS]
+        self._begin(self._after(settings) for _, settings in sums)
+        for chosen, settings in sums:
             change = self._sum(chosen, settings)
             if change is not None and self._needed - change.frees_bytes <= room:
                 return [change]
@@ -156,9 +159,7 @@ class _Search:
                 yield chosen, settings, about
 
     def _sum(self, chosen: Sequence[Option], settings: Settings) -> Change | None:
-        after = with_settings(self._now.config, settings)
-        assert after is not None
-        freed = self._freed(after, takes_step=any(option.takes_step for option in chosen))
+        freed = self._freed(self._after(settings), takes_step=any(option.takes_step for option in chosen))
         if freed is None:
             return None
         return Change(
@@ -168,6 +169,16 @@ class _Search:
             costs="; ".join(option.price() for option in chosen),
             keeps_result=all(option.keeps_result for option in chosen),
         )
+
+    def _after(self, settings: Settings) -> Config:
+        after = with_settings(self._now.config, settings)
+        assert after is not None, "it was found valid before"
+        return after
+
+    def _begin(self, configs: Iterable[Config]) -> None:
+        """Have what may be asked for begun, where several predictions can be made at a time."""
+        if isinstance(self._predict, SideBySide):
+            self._predict.begin(map(self._asked, configs))
 
     def _freed(self, after: Config, *, takes_step: bool) -> int | None:
         """Return the bytes that a configuration frees, None where no run can have it."""
@@ -186,18 +197,32 @@ class _Search:
     def _new_step(self, after: Config) -> StepMemory:
         before = self._now.step
         assert before is not None
-        found = self._predict(after, **self._known())
-        if VALIDATION in before.phases and VALIDATION not in found.phases:  # its frames are not known here
-            known = before.phases[VALIDATION]
-            found = replace(found, phases={**found.phases, VALIDATION: known})
+        config, about = self._asked(after)
+        found = self._predict(config, **about)
+        if VALIDATION in before.phases and VALIDATION not in found.phases:
+            found = self._with_validation(found, after)
         if after.train.parallel == "fsdp" and self._now.config.train.parallel != "fsdp":
             return with_shared_states(found, self._now.world_size)
         return found
+
+    def _with_validation(self, found: StepMemory, after: Config) -> StepMemory:
+        now, before = self._now, self._now.step
+        assert before is not None
+        if now.frame_shape is None:  # its size is not known here
+            return replace(found, phases={**found.phases, VALIDATION: before.phases[VALIDATION]})
+        return with_validation(found, before, now=now.config, after=after)
 
     def _new_host(self, config: Config, step: StepMemory | None) -> HostMemory | None:
         if self._now.resource == "device":
             return None
         return self._predict_host(config, step=step, **self._known())
+
+    def _asked(self, after: Config) -> Asked:
+        """Return what the predictor is asked: a validation that stays as it is need not be taken again."""
+        about = self._known()
+        if keeps_validation(self._now.config, after):
+            about.pop("frame_shape", None)
+        return after, about
 
     def _known(self) -> dict[str, Any]:
         """Return the arguments of a prediction that are known here; others are the predictor's own."""

@@ -10,17 +10,20 @@ from functools import partial
 from deblurkit.config.schema import Config
 from deblurkit.config.sections import DataSection
 from deblurkit.data.manifest import MANIFEST, Storage, read_manifest
+from deblurkit.data.workers import available_cpus
 from deblurkit.errors import DataError
 from deblurkit.memory.gpu import GpuState
 from deblurkit.memory.look import Look
 from deblurkit.tuning.change_prices import Freed
 from deblurkit.tuning.host_memory import HostMemory, predict_host
 from deblurkit.tuning.memory_changes import Change, changes_for
+from deblurkit.tuning.side_by_side import Predict, SideBySide, processes_for
 from deblurkit.tuning.step_memory import DeviceKind, StepMemory, predict_step
 from deblurkit.tuning.verdicts import ResourceVerdict, judge, narrowest
 from deblurkit.units import format_bytes, plural
 
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+_LONG = 15.0  # seconds of a core: a process takes about half of it to begin, libraries and first tensors
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class DataSize:
 
     Attributes:
         frame_shape: rows and columns.
-        num_frames: blurry frames of the training split.
+        num_frames: blurry frames that a run reads, those of its validations among them.
         storage: how frames lie there.
         note: why nothing is known; empty where it is.
     """
@@ -87,7 +90,7 @@ def predict_run(
     Raises:
         CheckpointError: if a teacher cannot be read.
     """
-    gpus = visible_gpus(look.gpus.gpus, environment.get(_VISIBLE))
+    gpus = visible_gpus(look.gpus.gpus, environment.get(VISIBLE))
     kind, data = device_kind(config.train.device, gpus), size_of_data(config.data)
     message(f"predicting a step of {config.model.arch} on a {kind.upper().replace('CUDA', 'GPU')} …")
     step = predict(config, device_kind=kind, frame_shape=data.frame_shape, world_size=world_size)
@@ -113,7 +116,8 @@ def with_changes(
     config: Config,
     *,
     on_progress: Callable[[int, int], None],
-    predict: Callable[..., StepMemory] = predict_step,
+    predict: Predict = predict_step,
+    processes: int = 1,
 ) -> RunMemory:
     """Return a run with the changes that free most of what it takes the largest share of.
 
@@ -121,8 +125,12 @@ def with_changes(
         run: of ``config``.
         config: the whole configuration.
         on_progress: told how many predictions are done, of how many at most.
-        predict: tells what a step holds.
+        predict: tells what a step holds; at module level where there are several processes.
+        processes: that predict at the same time; 1 is this one, more are its children.
     """
+    if processes > 1:
+        with SideBySide(predict, processes=processes) as ahead:
+            return with_changes(run, config, on_progress=on_progress, predict=ahead)
     worst = narrowest(run.verdicts)
     changes = changes_for(
         config,
@@ -138,11 +146,28 @@ def with_changes(
     return replace(run, changes=tuple(changes))
 
 
+def predicting_processes(run: RunMemory, *, seconds: float, cpus: int | None = None) -> int:
+    """Return how many processes should predict the changes of a run.
+
+    Args:
+        run: as it was predicted without changes.
+        seconds: of a core that this has taken; where it is soon done, children are not worth their beginning.
+        cpus: that may be used; None: those of this machine.
+    """
+    if seconds < _LONG:
+        return 1
+    ram = [each.available_bytes for each in run.verdicts if each.kind in ("ram", "cgroup")]
+    return processes_for(
+        cpus=available_cpus() if cpus is None else cpus,
+        available_bytes=min((count for count in ram if count is not None), default=None),
+    )
+
+
 def judged_again(
     run: RunMemory, look: Look, *, environment: Mapping[str, str] = os.environ
 ) -> list[ResourceVerdict]:
     """Return the verdicts on a run as they are at another moment."""
-    gpus = visible_gpus(look.gpus.gpus, environment.get(_VISIBLE))
+    gpus = visible_gpus(look.gpus.gpus, environment.get(VISIBLE))
     return judge(run.step, run.host, limits=look.limits, gpus=gpus)
 
 
@@ -185,7 +210,8 @@ def size_of_data(section: DataSection) -> DataSize:
     except DataError as error:
         why = str(error) if section.root.exists() else f"{section.root} is not there"
         return DataSize(None, None, note=f"DATA.ROOT: {why}; what holds whole frames is not predicted")
-    frames = [len(record.stems) for record in manifest.sequences if record.split == section.train_split]
+    splits = (section.train_split, section.val_split)
+    frames = [len(record.stems) for record in manifest.sequences if record.split in splits]
     return DataSize(manifest.frame_shape, sum(frames), manifest.storage)
 
 
@@ -214,4 +240,4 @@ def _notes(data: DataSize, step: StepMemory, others: Sequence[GpuState]) -> Iter
     for gpu in others:
         if (gpu.free_bytes or 0) > step.total_bytes:
             free = format_bytes(gpu.free_bytes or 0)
-            yield f"GPU {gpu.index} has {free} free, and would do: {_VISIBLE}={gpu.index}"
+            yield f"GPU {gpu.index} has {free} free, and would do: {VISIBLE}={gpu.index}"

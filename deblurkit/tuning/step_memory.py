@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -117,19 +117,33 @@ def predict_step(
     Raises:
         CheckpointError: if the teacher cannot be read.
     """
-    with torch.device("meta"):
-        model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins)
-    teacher = _teacher(config, model)
-    with as_if_on(device_kind), shapes_only(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        model.to_empty(device=_CPU)
-        place = _fake_place(config, model, teacher)
+    with fake_place(config, device_kind=device_kind) as (place, mode), shapes_only():
         visit = _Visit(place, frame_shape, StorageTracker(fake=mode))
         with visit.tracker:
-            _make_states(place)
+            make_states(place)
             if place.accumulation > 1:
                 _make_gradients(place)  # as of the micro-step before
             visit.take(micro_steps=1)
         return visit.result(device_kind, FROM_CPU_SHAPES, world_size=world_size)
+
+
+@contextlib.contextmanager
+def fake_place(config: Config, *, device_kind: DeviceKind) -> Iterator[tuple[Workplace, FakeTensorMode]]:
+    """Yield the parts of a step of ``config`` on fake tensors, with the largest clips, and their mode.
+
+    Args:
+        config: the whole configuration.
+        device_kind: of the device whose chunks and autocast are taken; the tensors are those of a CPU.
+
+    Raises:
+        CheckpointError: if a teacher cannot be read.
+    """
+    with torch.device("meta"):
+        model = build_model(config.model, num_voxel_bins=config.data.num_voxel_bins)
+    teacher = _teacher(config, model)
+    with as_if_on(device_kind), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        model.to_empty(device=_CPU)
+        yield _fake_place(config, model, teacher), mode
 
 
 def measure_step(
@@ -152,7 +166,7 @@ def measure_step(
         place = replace(place, first_batch=clips, batches=itertools.repeat(clips))
         visit = _Visit(place, frame_shape, StorageTracker())
         with visit.tracker:
-            _make_states(place)
+            make_states(place)
             visit.take(micro_steps=min(2, place.accumulation))  # in the second there are gradients already
         return visit.result(device_kind, MEASURED, world_size=1)
 
@@ -314,7 +328,7 @@ def _fake_optimizer(config: Config, model: nn.Module) -> Optimizer:
     return build_optimizer(section, model, device=_CPU, warn=_unsaid)
 
 
-def _make_states(place: Workplace) -> None:
+def make_states(place: Workplace) -> None:
     """Have the optimiser make its states, of all weights, as after the first step of a run."""
     _make_gradients(place)
     place.optimizer.step()

@@ -129,6 +129,24 @@ def test_memory_that_was_held_before_is_no_growth():
         assert not watch.growing()
 
 
+@pytest.mark.parametrize("begun", [0, 20, 40, *range(45, 50), *range(55, 60), 70])
+def test_what_is_given_back_once_is_no_leak(begun):
+    """A collector that gives back all after every 75 steps, at least two samples after the first one.
+
+    Sampled from step 20 on, the fall lies near an end of the samples up to step 100 where it has ``begun`` 45
+    to 59 steps before; after a single sample (50 to 54) it might be a spike.
+    """
+    assert named_at(lambda step: 900 + 1.2 * ((step + begun) % 75), until=300) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_spikes_hide_no_leak(seed):
+    """A twentieth of the samples, each by itself, lies 300 MiB above the others."""
+    rng = np.random.default_rng(seed)
+    spikes = 300 * (rng.random(101) < 0.05) + rng.normal(0, 3, 101)
+    assert named_at(lambda step: 700 + step + spikes[step], until=100) == 100
+
+
 def test_the_worker_that_leaks_is_named_and_not_the_other():
     watch = LeakWatch()
     for step in range(5, 105, 5):

@@ -10,6 +10,8 @@ from deblurkit.memory.processes import Process
 from deblurkit.memory.remains import Remain
 
 GIB = 2**30
+SPAWN = "from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5, pipe_handle=7)"  # 3.11's own
+TRACKER = "from multiprocessing.resource_tracker import main;main(5)"
 MEMINFO = f"MemTotal: {64 * 2**20} kB\nMemFree: {10 * 2**20} kB\nMemAvailable: {20 * 2**20} kB"
 
 
@@ -17,28 +19,16 @@ def process(pid, *, user="alice", uid=1000, rss=GIB, pss=None, command=("python"
     return Process(pid, parent, uid, user, "python", command, 0.0, rss, pss_bytes=pss, uss_bytes=pss)
 
 
-class Recorded:
-    def __init__(self, *found):
-        self.found = list(found)
-
-    def processes(self):
-        return self.found
-
-    def closely(self, process):
-        return process
-
-
 @pytest.fixture
-def sources_of(machine_of):
+def sources_of(machine_of, made_sources):
     def make(*processes, files=None, **options):
         found = {"proc/meminfo": MEMINFO, "proc/2/comm": "kthreadd", **(files or {})}
         options.setdefault("gpus", RecordedGpus([GpuLook((), ("no driver",))]))
-        return Sources(
-            machine=machine_of(found),
-            processes=Recorded(*processes),
+        return made_sources(
+            machine_of(found),
+            *processes,
             remains=lambda: [Remain(Path("/dev/shm/x"), "file", "bob", 1, "held", "open")],
             clock=lambda: 1.7e9,
-            hostname=lambda: "gpu01",
             uid=lambda: 1000,
             user=lambda: "alice",
             **options,
@@ -105,6 +95,15 @@ def test_other_limits_keep_their_names():
         (("/usr/bin/java", "-Xmx8g"), "java -Xmx8g"),
         (("训练 中\x1b[2J\nx",), "训练 中 [2J x"),
         ((), "python"),
+        (
+            ("/venv/bin/python", "-B", "-c", SPAWN, "--multiprocessing-fork"),
+            "multiprocessing child of process 1",
+        ),
+        (("python", "-c", TRACKER), "multiprocessing resource tracker of process 1"),
+        (
+            ("python", "-c", "print('from multiprocessing.spawn import x')"),
+            "-c print('from multiprocessing.spawn import x')",
+        ),
     ],
 )
 def test_a_program_is_named_as_a_person_knows_it(command, name):

@@ -3,9 +3,7 @@ import json
 import pytest
 
 from deblurkit.errors import DeblurkitError
-from deblurkit.memory.gpu import GpuLook, RecordedGpus
 from deblurkit.memory.kernel_log import KernelLog
-from deblurkit.memory.look import Sources
 from deblurkit.memory.machine import Machine
 from deblurkit.memory.processes import Process
 from deblurkit.tuning.memory_report import past_process, past_run
@@ -14,27 +12,14 @@ PID = 2**22 + 7  # above Linux's largest: nobody's
 KILL = f"[10.0] Out of memory: Killed process {PID} (python) total-vm:9kB, anon-rss:2097152kB, UID:1"
 
 
-class Recorded:
-    def __init__(self, *pids):
-        self.found = [Process(pid, 1, 0, "root", "python", (), 0.0, 1) for pid in pids]
-
-    def processes(self):
-        return self.found
-
-    def closely(self, process):
-        return process
-
-
 @pytest.fixture
-def sources_of(tmp_path):
+def sources_of(tmp_path, made_sources):
     def make(*lines, pids=(), source="/dev/kmsg", unseen=""):
-        return Sources(
-            machine=Machine(tmp_path / "proc", tmp_path / "shm", tmp_path / "cgroup"),
-            processes=Recorded(*pids),
-            gpus=RecordedGpus([GpuLook(())]),
+        return made_sources(
+            Machine(tmp_path / "proc", tmp_path / "shm", tmp_path / "cgroup"),
+            *(Process(pid, 1, 0, "root", "python", (), 0.0, 1) for pid in pids),
             kernel_log=lambda: KernelLog(lines, source, unseen),
             booted_at=lambda: 0.0,
-            hostname=lambda: "gpu01",
         )
 
     return make

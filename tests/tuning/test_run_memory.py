@@ -3,13 +3,14 @@ from dataclasses import replace
 import pytest
 
 from deblurkit.memory.gpu import GpuLook, RecordedGpus
-from deblurkit.memory.look import Sources, glance
+from deblurkit.memory.look import glance
 from deblurkit.memory.machine import Machine
 from deblurkit.tuning.run_memory import (
     device_kind,
     freed,
     judged_again,
     predict_run,
+    predicting_processes,
     size_of_data,
     visible_gpus,
     with_changes,
@@ -19,16 +20,8 @@ from deblurkit.tuning.verdicts import ResourceVerdict
 GIB = 2**30
 
 
-class Nobody:
-    def processes(self):
-        return []
-
-    def closely(self, process):
-        return process
-
-
 @pytest.fixture
-def look_of(tmp_path, gpu_of):
+def look_of(tmp_path, gpu_of, made_sources):
     """Return a function that looks at a machine of 64 GiB with GPUs of so much free memory."""
 
     def make(*free):
@@ -36,13 +29,8 @@ def look_of(tmp_path, gpu_of):
         sizes = f"MemTotal: {64 * 2**20} kB\nMemFree: 0 kB\nMemAvailable: {40 * 2**20} kB"
         (tmp_path / "proc/meminfo").write_text(sizes)
         gpus = tuple(gpu_of(index, gib) for index, gib in enumerate(free))
-        return glance(
-            Sources(
-                machine=Machine(tmp_path / "proc", tmp_path / "shm", tmp_path / "cgroup"),
-                processes=Nobody(),
-                gpus=RecordedGpus([GpuLook(gpus)]),
-            )
-        )
+        machine = Machine(tmp_path / "proc", tmp_path / "shm", tmp_path / "cgroup")
+        return glance(made_sources(machine, gpus=RecordedGpus([GpuLook(gpus)])))
 
     return make
 
@@ -93,7 +81,9 @@ def test_what_is_taken_most_of_is_to_be_freed(kind, expected):
 
 def test_the_dataset_tells_its_sizes(dataset_root, tmp_path, tiny_config):
     size = size_of_data(tiny_config().data)
-    assert (size.frame_shape, size.num_frames, size.storage, size.note) == ((48, 64), 10, "png", "")
+    assert (size.frame_shape, size.num_frames, size.storage, size.note) == ((48, 64), 15, "png", "")
+    alone = size_of_data(tiny_config("DATA.VAL_SPLIT=train").data)
+    assert alone.num_frames == 10  # one split that is read twice is in the cache once
     missing = size_of_data(tiny_config(f"DATA.ROOT={tmp_path / 'gone'}").data)
     assert (missing.frame_shape, missing.num_frames) == (None, None)
     assert missing.note.startswith(f"DATA.ROOT: {tmp_path / 'gone'} is not there; ")
@@ -145,5 +135,14 @@ def test_changes_are_predicted_for_what_is_taken_most_of(look_of, step_of, tiny_
     found = with_changes(run, config, on_progress=lambda done, total: seen.append(done), predict=predict)
     halved = next(each for each in found.changes if "TRAIN.BATCH_SIZE=2" in each.settings)
     assert (halved.resource, halved.frees_bytes) == ("device", 20 * GIB)
-    assert all(about["frame_shape"] == (48, 64) for about in predict.asked)
+    batch, *others = predict.asked[1:]
+    assert "frame_shape" not in batch  # smaller batches leave the validation as it is
+    assert (48, 64) in [about.get("frame_shape") for about in others]
     assert seen[-1] > 0
+
+
+def test_what_is_soon_predicted_needs_no_children(look_of, step_of, tiny_config):
+    predict = Predictor(step_of, "cpu")
+    run = predict_run(tiny_config(), look_of(), message=lambda text: None, environment={}, predict=predict)
+    assert predicting_processes(run, seconds=4.0, cpus=4) == 1
+    assert [predicting_processes(run, seconds=30.0, cpus=cpus) for cpus in (1, 4, 128)] == [1, 4, 8]

@@ -1,0 +1,115 @@
+"""Predictions made ahead, side by side in processes of their own, none of which outlives who began them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from typing import Any, TypeAlias
+
+from deblurkit.config.schema import Config
+from deblurkit.tuning.step_memory import StepMemory
+from deblurkit.units import GIB
+
+Predict: TypeAlias = Callable[..., StepMemory]  # as `step_memory.predict_step`
+Asked: TypeAlias = tuple[Config, dict[str, Any]]  # what a prediction is called with
+
+PROCESS_BYTES = 3 * GIB // 2  # of RAM that a process takes at most, about: 1.0 GiB measured for a VRT
+_MOST = 8  # processes
+
+
+class SideBySide:
+    """A `Predict` that knows what it will be asked, and has begun with it; use it as a context.
+
+    Args:
+        predict: at module level, so that it can be sent to a process.
+        processes: that predict at the same time.
+    """
+
+    def __init__(self, predict: Predict, *, processes: int) -> None:
+        self._predict = predict
+        self._others = set(multiprocessing.active_children())
+        context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
+        self._ends, self._open = context.Pipe(duplex=False)
+        self._pool = ProcessPoolExecutor(
+            processes, mp_context=context, initializer=_prepare, initargs=(self._ends,)
+        )
+        self._begun: list[tuple[Asked, Future[StepMemory]]] = []
+
+    def __enter__(self) -> SideBySide:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for _, future in self._begun:
+            future.cancel()
+        for child in set(multiprocessing.active_children()) - self._others:
+            child.terminate()
+        self._pool.shutdown()
+        self._open.close()
+        self._ends.close()
+
+    def begin(self, asked: Iterable[Asked]) -> None:
+        """Begin predictions that may be asked for, in this order; none is begun twice."""
+        for each in asked:
+            if self._found(each) is None:
+                self._begun.append((each, self._submitted(each)))
+
+    def __call__(self, config: Config, /, **about: Any) -> StepMemory:
+        """Return a prediction, as soon as it is there; in this process where a child was killed.
+
+        Raises:
+            Exception: whatever the prediction has raised.
+        """
+        self.begin([(config, about)])
+        future = self._found((config, about))
+        assert future is not None
+        try:
+            return future.result()
+        except BrokenProcessPool:  # memory may be short: one prediction at a time needs least
+            return self._predict(config, **about)
+
+    def _submitted(self, asked: Asked) -> Future[StepMemory]:
+        try:
+            return self._pool.submit(_predicted, self._predict, asked)
+        except BrokenProcessPool as error:
+            future: Future[StepMemory] = Future()
+            future.set_exception(error)
+            return future
+
+    def _found(self, asked: Asked) -> Future[StepMemory] | None:
+        return next((future for known, future in self._begun if known == asked), None)
+
+
+def processes_for(*, cpus: int, available_bytes: int | None) -> int:
+    """Return how many processes can predict at the same time.
+
+    Args:
+        cpus: that may be used.
+        available_bytes: of RAM; None where that is not known.
+    """
+    room = _MOST if available_bytes is None else available_bytes // PROCESS_BYTES
+    return max(1, min(cpus, room, _MOST))
+
+
+def _predicted(predict: Predict, asked: Asked) -> StepMemory:
+    config, about = asked
+    return predict(config, **about)
+
+
+def _prepare(ends: Connection) -> None:
+    """Prepare a child: Ctrl-C is its parent's affair, one thread does, and it ends when its parent does."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(ends,), daemon=True).start()
+
+
+def _end_with(ends: Connection) -> None:
+    ends.poll(None)  # returns when the other end is closed, as it is too where the parent has been killed
+    os._exit(1)

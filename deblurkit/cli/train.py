@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -62,7 +62,9 @@ def train(
     from deblurkit.units import plural
 
     with TrainingDisplay(language=chosen.log.language) as display:
-        summary = run.train(chosen, observer=display, resume=resume, picture=before_and_after)
+        summary = run.train(
+            chosen, observer=display, resume=resume, picture=before_and_after, hardware=_hardware
+        )
     if not ranks_of_environment().is_main:
         return
     out = lasting(sys.stdout)  # the run is done and in its folder, whoever reads this
@@ -75,6 +77,13 @@ def train(
         file=out,
     )
     typer.echo(f"next: deblurkit evaluate {shlex.quote(str(chosen.log.save_dir))}", file=out)
+
+
+def _hardware(kind: Literal["cpu", "cuda"]) -> str:
+    """Return what a run is on, as a recommendation says it; imported only for a run that has a promise."""
+    from deblurkit.tuning.recommend.hardware import describe_hardware
+
+    return describe_hardware(kind)
 
 
 def _launch(

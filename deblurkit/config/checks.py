@@ -9,6 +9,7 @@ from deblurkit.config.sections import (
     DataSection,
     LossSection,
     ModelSection,
+    PromiseSection,
     SensorNoiseSection,
     TrainSection,
     VrtSection,
@@ -35,7 +36,11 @@ class Contradiction:
 
 
 def contradictions(
-    data: DataSection, model: ModelSection, train: TrainSection, loss: LossSection
+    data: DataSection,
+    model: ModelSection,
+    train: TrainSection,
+    loss: LossSection,
+    promise: PromiseSection,
 ) -> list[Contradiction]:
     """Return all that does not go together, in the order of the keys."""
     return [
@@ -44,6 +49,7 @@ def contradictions(
         *_in_train(train),
         *_in_loss(loss, train),
         *_for_vrt(data, model),
+        *_in_promise(promise),
     ]
 
 
@@ -224,4 +230,21 @@ def _vrt_sizes(model: ModelSection) -> Iterator[Contradiction]:
             ("MODEL.LAYERS", "MODEL.USE_SPIKE"),
             f"expected {SPIKE_SCALES} for MODEL.ARCH vrt, which takes spikes in after stages 1 to"
             f" {SPIKE_SCALES}, got {model.layers}",
+        )
+
+
+def _in_promise(promise: PromiseSection) -> Iterator[Contradiction]:
+    """Yield that a rate has no interval, an interval no rate, or that the rate is outside of it."""
+    rates = {"LOW": promise.low, "SAMPLES_PER_SECOND": promise.samples_per_second, "HIGH": promise.high}
+    known = {f"PROMISE.{name}": rate for name, rate in rates.items() if rate is not None}
+    if len(known) not in (0, len(rates)):
+        yield Contradiction(
+            tuple(known),
+            "expected LOW, SAMPLES_PER_SECOND and HIGH together, as `recommend-config` writes them; give the"
+            " other values too, or leave PROMISE out",
+        )
+    elif list(known.values()) != sorted(known.values()):
+        told = ", ".join(f"{rate:g}" for rate in known.values())
+        yield Contradiction(
+            tuple(known), f"expected LOW <= SAMPLES_PER_SECOND <= HIGH, got {told}; leave PROMISE out"
         )

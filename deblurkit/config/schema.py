@@ -23,6 +23,7 @@ from deblurkit.config.sections import (
     LossSection,
     ModelSection,
     OptimSection,
+    PromiseSection,
     SchedSection,
     Section,
     SpikeTsaSection,
@@ -44,6 +45,7 @@ __all__ = [
     "LossSection",
     "ModelSection",
     "OptimSection",
+    "PromiseSection",
     "SchedSection",
     "Section",
     "SpikeTsaSection",
@@ -74,10 +76,13 @@ class Config(Section):
     loss: LossSection = Field(default_factory=LossSection, description="Losses.")
     log: LogSection = Field(default_factory=LogSection, description="What a run writes.")
     test: TestSection = Field(default_factory=TestSection, description="Evaluation.")
+    promise: PromiseSection = Field(
+        default_factory=PromiseSection, description="What `recommend-config` has said of the run."
+    )
 
     @model_validator(mode="after")
     def _without_contradictions(self) -> Config:
-        found = contradictions(self.data, self.model, self.train, self.loss)
+        found = contradictions(self.data, self.model, self.train, self.loss, self.promise)
         if found:
             told = "\n".join(f"{item.keys[0]}: {item.message}" for item in found)
             raise PydanticCustomError(CONTRADICTION, "{told}", {"told": told, "found": found})

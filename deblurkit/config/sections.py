@@ -506,3 +506,25 @@ class TestSection(Section):
     quick_sequences: Count = Field(
         3, description="Sequences of a quick validation between full ones; evenly spaced, always the same."
     )
+
+
+class PromiseSection(Section):
+    """PROMISE: what `recommend-config` has said of this configuration; `train` looks whether it is so."""
+
+    samples_per_second: Positive | None = Field(
+        None, description="Clips in a second, of all GPUs together; null: none is promised."
+    )
+    low: Positive | None = Field(None, description="Lower end of its 90 % interval [samples/s].")
+    high: Positive | None = Field(None, description="Upper end of its 90 % interval [samples/s].")
+    gain: Positive | None = Field(
+        None, description="How many times as fast as the configuration that the search started from."
+    )
+    peak_bytes: Count | None = Field(
+        None, description="Most that a GPU holds [bytes]; a CPU's is not compared."
+    )
+    hardware: Text | None = Field(None, description="What it was measured on, or is a prediction for.")
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is something that a run can be measured by."""
+        return self.samples_per_second is not None or self.peak_bytes is not None

@@ -31,6 +31,8 @@ _NAMES: dict[Language, dict[str, str]] = {
         "cpu": "CPU utilisation",
         "disk_room": "disk space",
         "disk_wait": "disk wait",
+        "promised_rate": "throughput as promised",
+        "promised_memory": "GPU memory as promised",
     },
     "zh": {
         "loss_trend": "训练损失下降",
@@ -50,6 +52,8 @@ _NAMES: dict[Language, dict[str, str]] = {
         "cpu": "CPU 利用率",
         "disk_room": "磁盘空间",
         "disk_wait": "磁盘等待",
+        "promised_rate": "速度符合承诺",
+        "promised_memory": "显存符合承诺",
     },
 }
 _TITLES: dict[Language, str] = {"en": "Verification", "zh": "验证清单"}

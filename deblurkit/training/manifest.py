@@ -148,7 +148,7 @@ def recorded(
     except BaseException as error:
         status = "interrupted" if isinstance(error, InterruptedRun) else "failed"
         with contextlib.suppress(OSError):  # a full disk, for one, is what the error tells of
-            write_manifest(path, ended(status, _first_line(error)))
+            write_manifest(path, ended(status, first_line(error)))
         raise
     write_manifest(path, ended("finished", None))
 
@@ -232,7 +232,7 @@ def _versions(device: torch.device, machine: Machine) -> Record:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if uses_cuda else None,
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if uses_cuda else None,
-        "nvidia_driver": _driver(machine.driver),
+        "nvidia_driver": driver_version(machine.driver),
     }
 
 
@@ -243,7 +243,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _driver(path: Path) -> str | None:
+def driver_version(path: Path) -> str | None:
+    """Return the version of NVIDIA's driver, None without one."""
     try:
         found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", path.read_text(encoding="utf-8", errors="replace"))
     except OSError:
@@ -257,14 +258,15 @@ def _hardware(device: torch.device, machine: Machine) -> Record:
     return {
         "hostname": platform.node(),
         "platform": platform.platform(),
-        "cpu": _cpu_model(machine.cpuinfo),
+        "cpu": cpu_model(machine.cpuinfo),
         "cpus": available_cpus(cgroup_root=machine.cgroup_root, membership=machine.membership),
-        "memory_bytes": _memory_bytes(machine),
+        "memory_bytes": memory_bytes(machine),
         "gpus": [{"name": gpu.name, "memory_bytes": gpu.total_memory} for gpu in gpus],
     }
 
 
-def _cpu_model(cpuinfo: Path) -> str | None:
+def cpu_model(cpuinfo: Path) -> str | None:
+    """Return the processors' name, or else their kind; None where nothing tells."""
     try:
         text = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -273,7 +275,7 @@ def _cpu_model(cpuinfo: Path) -> str | None:
     return found[1] if found else platform.machine()
 
 
-def _memory_bytes(machine: Machine) -> int:
+def memory_bytes(machine: Machine) -> int:
     """Return the memory that this process may use: the machine's, or less where a cgroup says so."""
     sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for group in cgroups.own_cgroups("memory", root=machine.cgroup_root, membership=machine.membership):
@@ -295,7 +297,8 @@ def _config_changes(earlier: Record | None, config: dict[str, Any]) -> list[Reco
     return [change._asdict() for change in changes(before, config)] if isinstance(before, dict) else []
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or else its kind."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 

@@ -253,17 +253,19 @@ def _smaller_clips(config: Config) -> Iterator[Remedy]:
     data = config.data
     crop = max(size for _, size in data.crops_by_epoch)
     smaller = crop * 3 // 4 // 8 * 8
-    settings = _at_most(smaller, "CROP_SIZE", early=data.train_crops, grows=data.train_crop_epochs > 0)
+    settings = sizes_at_most(smaller, "CROP_SIZE", early=data.train_crops, grows=data.train_crop_epochs > 0)
     remark = f"{smaller} px a side instead of {crop}; less context for the network"
     yield Remedy(settings, 1 - smaller**2 / crop**2, remark, False)
     frames = max(length for _, length in data.clips_by_epoch)
     if frames > 3:
-        settings = _at_most(frames - 2, "CLIP_LEN", early=data.train_clips, grows=data.train_clip_epochs > 0)
+        settings = sizes_at_most(
+            frames - 2, "CLIP_LEN", early=data.train_clips, grows=data.train_clip_epochs > 0
+        )
         remark = f"{frames - 2} frames instead of {frames}; less context for the network"
         yield Remedy(settings, 2 / frames, remark, False)
 
 
-def _at_most(size: int, last: str, *, early: Sequence[int], grows: bool) -> dict[str, Any]:
+def sizes_at_most(size: int, last: str, *, early: Sequence[int], grows: bool) -> dict[str, Any]:
     """Return the settings with which training takes no crop or clip above ``size``; ``last`` is the key."""
     if early and not grows:  # training stays with the first
         return {f"DATA.TRAIN_{last}": size}

@@ -160,7 +160,7 @@ def assemble(
     cache = _joined_cache(config, dataset, workers, message)
     counted = precomputed(config.data)
     on_worker = voxels_on_worker(config.data, device.type)
-    clips = _training_clips(config, dataset, cache=cache, counted=counted, on_worker=on_worker)
+    clips = training_clips(config, dataset, cache=cache, counted=counted, on_worker=on_worker)
     held_out = HeldOut(
         evaluation_clips(
             dataset, config, split=config.data.val_split, counted=counted, on_worker=on_worker, cache=cache
@@ -222,7 +222,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def _training_clips(
+def training_clips(
     config: Config,
     dataset: UnifiedDataset,
     *,
@@ -230,6 +230,15 @@ def _training_clips(
     counted: CountedReader | None,
     on_worker: bool,
 ) -> TrainingClips:
+    """Return the training clips of a dataset as the configuration has them cut, changed and read.
+
+    Args:
+        config: the whole configuration.
+        dataset: to be read.
+        cache: keeps decoded frames, where given.
+        counted: reads voxels that were made before, where given.
+        on_worker: have clips made ready for a step where they are read.
+    """
     data = config.data
     (_, crop), *later_crops = data.crops_by_epoch
     (_, length), *later_lengths = data.clips_by_epoch

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from deblurkit.cache.stats import format_cache_stats
+from deblurkit.data.batch_bytes import largest_clip
 from deblurkit.data.prefetch import LoadTimes
 from deblurkit.errors import CheckpointError
 from deblurkit.files import write_text
@@ -24,6 +25,7 @@ from deblurkit.training.memory_advice import RunAdvice
 from deblurkit.training.memory_watch import MemoryWatch
 from deblurkit.training.observer import Observer, Progress
 from deblurkit.training.parts import RunParts
+from deblurkit.training.promise import PromiseOutcome, PromiseWatch
 from deblurkit.training.run_evidence import RunEvidence
 from deblurkit.training.saving import Saving
 from deblurkit.training.step import StepRecord
@@ -44,6 +46,7 @@ class Reporting:
         samples: that all ranks have taken before.
         called: gives what the last step has called.
         objective: whose terms are written down.
+        hardware: that the run is on, in words.
 
     Attributes:
         timing: of the steps.
@@ -62,6 +65,7 @@ class Reporting:
         samples: int,
         called: Callable[[], nn.Module],
         objective: Objective,
+        hardware: str | None = None,
     ) -> None:
         config, self._ranks = parts.config, parts.ranks
         folder = config.log.save_dir
@@ -92,6 +96,7 @@ class Reporting:
         self._vitals = Vitals(folder, device=parts.device) if self._ranks.is_main else None
         self._rate = _Rate(samples)
         self._journal.line(parts.precision.as_line())
+        self._promise = self._promise_watch(clock, hardware)
         self._memory = self._memory_watch()
         if self._memory is not None:
             self._memory.begin()
@@ -100,10 +105,14 @@ class Reporting:
         """Begin to count the time of steps, after ``samples`` of them."""
         self._rate = _Rate(samples)
         self.timing.restart()
+        if self._promise is not None:
+            self._promise.begin()
 
     def pause(self) -> None:
         """Stop to count the time of steps."""
         self.seconds += self._rate.elapsed_total()
+        if self._promise is not None:
+            self._promise.pause()
         if self._loaded.samples:
             self.timing.beside("sample loading", self._loaded.seconds, count=self._loaded.samples)
             self._loaded = LoadTimes()
@@ -113,6 +122,8 @@ class Reporting:
         self.timing.log(record)
         if self._memory is not None:
             self._memory.after_step(record.step)
+        if self._promise is not None:
+            self._count(record.step, self._promise)
 
     def note(self, kind: str, content: Mapping[str, object], *, line: str = "") -> None:
         """Write down what is told between two steps and is no time, in the timing log and the run's."""
@@ -196,6 +207,8 @@ class Reporting:
         if parts.device.type == "cuda":
             evidence.gpu_peak_bytes = torch.cuda.max_memory_reserved(parts.device)
             evidence.gpu_total_bytes = torch.cuda.mem_get_info(parts.device)[1]
+        if self._promise is not None:
+            evidence.promise = self._promise.end()
         checks = verify(evidence)
         for line in as_lines(checks):
             self._journal.line(line)
@@ -203,10 +216,42 @@ class Reporting:
         write_text(parts.config.log.save_dir / "verification.json", document + "\n")
         self._observer.verified(checks)
 
+    @property
+    def promise(self) -> PromiseOutcome | None:
+        """What has come of PROMISE, once the run has ended; None where nothing is promised."""
+        return self._evidence.promise
+
     def close(self) -> None:
         """Close the files."""
         self.timing.close()
         self._journal.close()
+
+    def _promise_watch(self, clock: Clock, hardware: str | None) -> PromiseWatch | None:
+        """Return who looks whether PROMISE is kept; None where there is none, and on other ranks."""
+        promised, device = self._parts.config.promise, self._parts.device
+        if not promised.is_given or not self._ranks.is_main:
+            return None
+        has_gpu = device.type == "cuda"
+        return PromiseWatch(
+            promised,
+            clock=clock,
+            samples_per_step=self._parts.effective_batch,
+            peak_bytes=(lambda: torch.cuda.max_memory_reserved(device)) if has_gpu else None,
+            hardware=hardware,
+            tell=self._tell_of_promise,
+        )
+
+    def _tell_of_promise(self, outcome: PromiseOutcome) -> None:
+        self._journal.line(outcome.as_line())
+        if outcome.is_kept is False:
+            self._observer.message(outcome.as_line())
+
+    def _count(self, step: int, promise: PromiseWatch) -> None:
+        """Have a step count that is of the clips that were promised for: the largest of the schedules."""
+        if self._parts.clip_size_at(step) == largest_clip(self._parts.config.data):
+            promise.after_step()
+        else:
+            promise.pause()
 
     def _memory_watch(self) -> MemoryWatch | None:
         """Return who looks at memory; None where LOG.MEMORY_EVERY_STEPS is 0."""

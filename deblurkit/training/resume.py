@@ -32,6 +32,7 @@ OF_LOADING = (
 _FREE = (
     *OF_LOADING,
     "LOG.",
+    "PROMISE.",
     "DATALOADER.PERSISTENT_WORKERS",
     "DATA.VOXELS_ON",
     "TEST.",

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -48,6 +48,7 @@ from deblurkit.training.validate import FramePair, Frames, Validation
 from deblurkit.units import plural
 
 Picture = Callable[[FramePair], Frames]
+Hardware = Callable[[Literal["cpu", "cuda"]], str]
 
 STOPPING = "stopping after this step and saving; Ctrl-C again to stop at once"
 
@@ -57,6 +58,7 @@ class Summary:
     """The content of ``summary.json``: steps, seconds spent in them, samples per second, held-out scores.
 
     ``outside_seconds`` is what this part of the run has spent beside its steps: on validation, checkpoints.
+    ``promise`` is what has come of PROMISE, on rank 0; None, and not in the file, where there is none.
     """
 
     steps: int
@@ -64,14 +66,23 @@ class Summary:
     samples_per_second: float
     outside_seconds: dict[str, float]
     validation: dict[str, Any]
+    promise: dict[str, Any] | None = None
 
     def as_json(self) -> str:
         """Return the summary as a JSON document."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
+        values = asdict(self)
+        if self.promise is None:
+            del values["promise"]
+        return json.dumps(values, indent=2, allow_nan=False)
 
 
 def train(
-    config: Config, *, observer: Observer, resume: str | None = None, picture: Picture | None = None
+    config: Config,
+    *,
+    observer: Observer,
+    resume: str | None = None,
+    picture: Picture | None = None,
+    hardware: Hardware | None = None,
 ) -> Summary:
     """Train as ``config`` says in LOG.SAVE_DIR and return the summary that is written there.
 
@@ -84,6 +95,7 @@ def train(
         resume: ``auto`` goes on from the newest whole checkpoint in LOG.SAVE_DIR, if there is one; a path
             goes on from that file. None starts anew and refuses a folder that already holds a run.
         picture: lays out a before/after image, saved every LOG.PICTURES_EVERY_EPOCHS.
+        hardware: says what a kind of device is here, as PROMISE.HARDWARE does.
 
     Raises:
         DeblurkitError: for anything that the user can mend; nothing that was there is lost.
@@ -97,17 +109,22 @@ def train(
         joined(ranks, timeout_minutes=section.rank_timeout_minutes, device=section.device),
         held(config.log.save_dir) if ranks.is_main else contextlib.nullcontext(),
     ):
-        return _train_within_memory(config, ranks, listener, resume, picture)
+        return _train_within_memory(config, ranks, listener, resume, picture, hardware)
 
 
 def _train_within_memory(
-    config: Config, ranks: Ranks, observer: Observer, resume: str | None, picture: Picture | None
+    config: Config,
+    ranks: Ranks,
+    observer: Observer,
+    resume: str | None,
+    picture: Picture | None,
+    hardware: Hardware | None,
 ) -> Summary:
     """Train, and again with half the micro-batch if memory does not suffice and AUTO_HALVE_BATCH is set."""
     while True:
         try:
             with configured_snapshot(config, ranks, tell=observer.message):
-                return _train_once(config, ranks, observer, resume, picture)
+                return _train_once(config, ranks, observer, resume, picture, hardware)
         except Exception as error:
             if not out_of_memory.is_out_of_memory(error):
                 raise
@@ -127,7 +144,12 @@ def _train_within_memory(
 
 
 def _train_once(
-    config: Config, ranks: Ranks, observer: Observer, resume: str | None, picture: Picture | None
+    config: Config,
+    ranks: Ranks,
+    observer: Observer,
+    resume: str | None,
+    picture: Picture | None,
+    hardware: Hardware | None,
 ) -> Summary:
     folder = config.log.save_dir
     require_same_config(ranks, config)
@@ -152,7 +174,7 @@ def _train_once(
         require_same_make(ranks, "the optimiser", type(parts.optimizer).__name__)
         for text in without_effect(config, device=parts.device, total_steps=parts.total_steps):
             observer.warning(text)
-        run = _Run(parts, observer, picture)
+        run = _Run(parts, observer, picture, hardware)
         if ranks.world_size > 1:
             require_same_make(ranks, "the networks of the loss", str(run.objective.fingerprints()))
         if state is not None:
@@ -165,13 +187,16 @@ def _train_once(
 class _Run:
     """One run on its way: its parts, how far it has come, and what is due when."""
 
-    def __init__(self, parts: RunParts, observer: Observer, picture: Picture | None) -> None:
+    def __init__(
+        self, parts: RunParts, observer: Observer, picture: Picture | None, hardware: Hardware | None = None
+    ) -> None:
         self.parts = parts
         self.config = parts.config
         self.ranks = parts.ranks
         self.folder = parts.config.log.save_dir
         self.observer = observer
         self.picture = picture
+        self.hardware = hardware
         train = parts.config.train
         self.ema = Ema(parts.model, decay=train.ema_decay) if train.ema_decay else None
         self.guard = NonFiniteGuard.from_section(train, parts.model, warn=observer.warning)
@@ -238,6 +263,7 @@ class _Run:
             samples=self.samples,
             called=lambda: self.called.module,
             objective=self.objective,
+            hardware=self._hardware_in_words(),
         )
         with contextlib.closing(reporting):
             self._repeat_cut_off_validation(reporting, stop)
@@ -247,6 +273,12 @@ class _Run:
             with self.saving.whole(), unsharded(parts.model):  # rank 0 checks alone
                 reporting.end(self.saving, last_step=self.done_steps, skipped_steps=skipped)
         return self._write_summary(result, reporting)
+
+    def _hardware_in_words(self) -> str | None:
+        """Return what the run is on, where that is to be compared with what a promise was measured on."""
+        if self.hardware is None or self.config.promise.hardware is None or not self.ranks.is_main:
+            return None
+        return self.hardware("cuda" if self.parts.device.type == "cuda" else "cpu")
 
     def _manifest(self) -> dict[str, Any]:
         protocol = self.config.test.protocol
@@ -483,6 +515,7 @@ class _Run:
             samples_per_second=round(self.samples / seconds, 3) if seconds else 0.0,
             outside_seconds={name: round(taken, 3) for name, taken in reporting.outside.items()},
             validation=result.as_dict(),
+            promise=None if reporting.promise is None else reporting.promise.as_dict(),
         )
         if self.ranks.is_main:
             write_text(self.folder / "summary.json", summary.as_json() + "\n")

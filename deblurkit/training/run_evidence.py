@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from deblurkit.training.promise import PromiseOutcome
 from deblurkit.training.validate import Score
 from deblurkit.training.vitals import VitalSigns
-from deblurkit.units import MIB, format_bytes, format_ms, plural
+from deblurkit.units import MIB, format_bytes, format_ms, format_rate, plural
 
 _FEWEST = 8  # values from which a course can be told: two in each quarter
 _FEWEST_EPOCHS = 5  # the first pass hits nothing, so that four can hit 75 % at best
@@ -41,6 +42,7 @@ class RunEvidence:
         gpu_total_bytes: memory of the GPU.
         checkpoint_bytes: size of the last checkpoint.
         vitals: the machine at each report.
+        promise: what has come of what `recommend-config` has promised; None where there is no promise.
     """
 
     device_type: str = "cpu"
@@ -63,6 +65,7 @@ class RunEvidence:
     gpu_total_bytes: int | None = None
     checkpoint_bytes: int | None = None
     vitals: list[VitalSigns] = field(default_factory=list)
+    promise: PromiseOutcome | None = None
 
 
 @dataclass(frozen=True)
@@ -244,6 +247,29 @@ def disk_wait(evidence: RunEvidence) -> Measured | Unknown:
     return Measured(
         found.value, f"{found.figure}, {format_bytes(last.written_bytes / last.seconds)}/s written"
     )
+
+
+def promised_rate(evidence: RunEvidence) -> Measured | Unknown:
+    """Return the rate of the first steady steps, as a share of the lowest that was promised [%]."""
+    found = evidence.promise
+    if found is None or found.promised.low is None or found.promised.high is None:
+        return Unknown("no rate was promised")
+    rate, low, high = found.samples_per_second, found.promised.low, found.promised.high
+    if rate is None:
+        return Unknown(found.why_unknown)
+    figure = f"{format_rate(rate)} samples/s, {format_rate(low)} to {format_rate(high)} promised"
+    return Measured(100 * rate / low, figure)
+
+
+def promised_memory(evidence: RunEvidence) -> Measured | Unknown:
+    """Return what the GPU has held at most, as a share of what was promised [%]."""
+    found = evidence.promise
+    if found is None or found.promised.peak_bytes is None:
+        return Unknown("no memory was promised")
+    if found.peak_share is None or found.peak_bytes is None:
+        return Unknown(_no_gpu(evidence))
+    figure = f"{format_bytes(found.peak_bytes)}, {format_bytes(found.promised.peak_bytes)} promised"
+    return Measured(100 * found.peak_share, figure)
 
 
 def _of_last_size(evidence: RunEvidence, values: Sequence[float]) -> list[float]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deblurkit.training import run_evidence
 from deblurkit.training.checkpoint import load_checkpoint
+from deblurkit.training.promise import PEAK_TOLERANCE
 from deblurkit.training.run_evidence import Measured, RunEvidence, Unknown
 from deblurkit.units import plural
 
@@ -104,8 +105,12 @@ class Rule:
 
 
 def verify(evidence: RunEvidence) -> list[Check]:
-    """Return a check for every rule, in the order of the seeds' list: function, speed, resources."""
-    return [rule.check(evidence) for rule in RULES]
+    """Return a check for every rule, in the order of the seeds' list: function, speed, resources.
+
+    Where `recommend-config` has promised something, whether it is kept comes after them.
+    """
+    rules = RULES if evidence.promise is None else (*RULES, *PROMISE_RULES)
+    return [rule.check(evidence) for rule in rules]
 
 
 def as_lines(checks: Sequence[Check]) -> Iterator[str]:
@@ -320,5 +325,29 @@ RULES = (
         warns=25,
         unit=" %",
         advice="processors wait for a disk: a packed dataset on a local one, or DATA.USE_RAM_CACHE",
+    ),
+)
+
+_OTHER_THAN_PROMISED = (
+    "another machine, or others on it, or settings changed since: `deblurkit recommend-config` measures anew"
+)
+PROMISE_RULES = (
+    Rule(
+        id="promised_rate",
+        measure=run_evidence.promised_rate,
+        better="higher",
+        passes=100,
+        warns=None,
+        unit=" % of the lowest",
+        advice=_OTHER_THAN_PROMISED,
+    ),
+    Rule(
+        id="promised_memory",
+        measure=run_evidence.promised_memory,
+        better="lower",
+        passes=100 * (1 + PEAK_TOLERANCE),
+        warns=None,
+        unit=" % of it",
+        advice=_OTHER_THAN_PROMISED,
     ),
 )

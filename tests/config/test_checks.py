@@ -1,15 +1,22 @@
 import pytest
 
 from deblurkit.config.checks import contradictions
-from deblurkit.config.sections import DataSection, LossSection, ModelSection, TrainSection
+from deblurkit.config.sections import (
+    DataSection,
+    LossSection,
+    ModelSection,
+    PromiseSection,
+    TrainSection,
+)
 
 
-def found(data=None, model=None, train=None, loss=None):
+def found(data=None, model=None, train=None, loss=None, promise=None):
     return contradictions(
         DataSection.model_validate(data or {}),
         ModelSection.model_validate(model or {}),
         TrainSection.model_validate(train or {}),
         LossSection.model_validate(loss or {}),
+        PromiseSection.model_validate(promise or {}),
     )
 
 
@@ -103,6 +110,31 @@ def test_each_contradiction_names_its_key_and_both_values(sections, key, message
     (only,) = found(**sections)
     assert only.keys[0] == key
     assert message in only.message
+
+
+@pytest.mark.parametrize(
+    ("promise", "message"),
+    [
+        ({"SAMPLES_PER_SECOND": 2.0}, "expected LOW, SAMPLES_PER_SECOND and HIGH together"),
+        ({"LOW": 1.0, "HIGH": 2.0}, "expected LOW, SAMPLES_PER_SECOND and HIGH together"),
+        (
+            {"LOW": 2.5, "SAMPLES_PER_SECOND": 2.0, "HIGH": 3.0},
+            "LOW <= SAMPLES_PER_SECOND <= HIGH, got 2.5, 2, 3",
+        ),
+        ({"LOW": 1.0, "SAMPLES_PER_SECOND": 2.0, "HIGH": 1.5}, "got 1, 2, 1.5"),
+    ],
+)
+def test_a_promised_rate_lies_in_its_interval(promise, message):
+    (only,) = found(promise=promise)
+    assert only.keys == tuple(
+        f"PROMISE.{key}" for key in ("LOW", "SAMPLES_PER_SECOND", "HIGH") if key in promise
+    )
+    assert message in only.message
+
+
+def test_a_whole_promise_agrees_and_so_does_one_of_memory_alone():
+    assert found(promise={"LOW": 1.0, "SAMPLES_PER_SECOND": 1.0, "HIGH": 1.0}) == []
+    assert found(promise={"PEAK_BYTES": 2**30, "HARDWARE": "a machine"}) == []
 
 
 def test_defaults_and_the_published_depths_agree():

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from deblurkit.config import presets
@@ -56,6 +58,21 @@ def test_presets_are_what_the_seed_says():
     assert [config.data.cache_size_gb for config in schemes.values()] == [50.0, 50.0, 20.0]
     assert schemes["aggressive"].data.train_crop == 128
     assert schemes["shared_server"].dataloader.total_workers == 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_ends_with_what_it_needs_of_memory(name):
+    """A block that benchmarks/preset_tables.py writes; making it again would take minutes."""
+    text = preset_path(name).read_text(encoding="utf-8")
+    begin, *lines, end = text[text.index("# measured by: benchmarks/preset_tables.py, ") :].splitlines()
+    assert re.search(r", 20\d\d-\d\d-\d\d, deblurkit \d+\.\d+.*, torch \d+\.\d+", begin)
+    assert end == "# end of what was measured" and all(line.startswith("# |") for line in lines)
+    clips, peak, unit = re.search(r"training step, clips ([\d x]+) \| ([\d.]+) (.iB) \|", text).groups()
+    data, train = load(name).data, load(name).train
+    side = max(side for _, side in data.crops_by_epoch)
+    assert clips == f"{train.batch_size} x {data.clip_len} x {side} x {side}"
+    frames = train.batch_size * data.clip_len * 2 * 3 * side * side * 4  # float32, blurry and sharp
+    assert frames < float(peak) * {"MiB": 2**20, "GiB": 2**30}[unit] < 200 * 2**30
 
 
 def test_an_unknown_preset_is_told_with_the_nearest_and_all():

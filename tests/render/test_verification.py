@@ -3,9 +3,11 @@ import json
 import pytest
 from rich.cells import cell_len
 
+from deblurkit.config.sections import PromiseSection
 from deblurkit.render.verification import verification_as_json, verification_as_text
+from deblurkit.training.promise import PromiseOutcome
 from deblurkit.training.run_evidence import RunEvidence
-from deblurkit.training.verification import RULES, Check, verify
+from deblurkit.training.verification import PROMISE_RULES, RULES, Check, verify
 
 CHECKS = [
     Check("psnr", "pass", "27.00 dB, +2.00 dB", 2.0, ">= 0.01 dB", ""),
@@ -39,8 +41,13 @@ def test_columns_of_chinese_names_stand_below_one_another():
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_rule_has_a_name_of_its_own_and_fits(language):
-    text = verification_as_text(verify(RunEvidence()), language=language)
-    assert not [rule.id for rule in RULES if "_" in rule.id and rule.id in text]
+    promised = PromiseSection.model_validate(
+        {"LOW": 1.23, "SAMPLES_PER_SECOND": 1.3, "HIGH": 1.45, "PEAK_BYTES": 23 * 2**30}
+    )
+    outcome = PromiseOutcome(promised, 50, 1.31, 22 * 2**30, None)
+    text = verification_as_text(verify(RunEvidence(promise=outcome)), language=language)
+    rules = (*RULES, *PROMISE_RULES)
+    assert not [rule.id for rule in rules if "_" in rule.id and rule.id in text]
     assert max(cell_len(line) for line in text.splitlines()) <= 100
 
 

@@ -83,6 +83,7 @@ def test_changes_are_those_that_change_numbers_as_yaml():
         ("MODEL.B", "[1, 2]", "[1, 3]"),
         ("SEED", "null", "auto"),
     ]
+    assert list(changes({"PROMISE": {"LOW": 1.0}}, {"PROMISE": {"LOW": None}})) == []
 
 
 def test_a_run_from_elsewhere_does_not_push_out_the_checkpoints_of_another(finished, tiny_config, tmp_path):

@@ -2,7 +2,9 @@ import math
 
 import pytest
 
+from deblurkit.config.sections import PromiseSection
 from deblurkit.training import run_evidence
+from deblurkit.training.promise import PromiseOutcome
 from deblurkit.training.run_evidence import Measured, RunEvidence, Unknown
 from deblurkit.training.validate import Score
 from deblurkit.training.vitals import VitalSigns
@@ -122,3 +124,15 @@ def test_what_is_not_known_says_why():
         found = measure(nothing)
         assert isinstance(found, Unknown)
         assert found == reason
+
+
+def test_a_promise_is_told_as_shares_of_what_was_promised():
+    """6.1 of at least 5 samples/s are 122 %; 9 of 10 GiB are 90 %."""
+    rates = {"LOW": 5.0, "SAMPLES_PER_SECOND": 6.0, "HIGH": 7.0}
+    promised = PromiseSection.model_validate({**rates, "PEAK_BYTES": 10 * GIB})
+    told = RunEvidence(promise=PromiseOutcome(promised, 50, 6.1, 9 * GIB, None))
+    rate, memory = run_evidence.promised_rate(told), run_evidence.promised_memory(told)
+    assert rate == Measured(pytest.approx(122), "6.10 samples/s, 5.00 to 7.00 promised")
+    assert memory == Measured(pytest.approx(90), "9.00 GiB, 10.00 GiB promised")
+    assert run_evidence.promised_rate(RunEvidence()) == "no rate was promised"
+    assert run_evidence.promised_memory(RunEvidence()) == "no memory was promised"

@@ -11,7 +11,9 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deblurkit.models.flops import flop_counter
@@ -20,8 +22,9 @@ from deblurkit.training.profiling.partition import Position
 
 Shape = Sequence[int]
 
-FLOPS, BYTES = 1, 2  # of a WorkClock's positions
+FLOPS, BYTES, CALLS = 1, 2, 3  # of a WorkClock's positions
 _ALLOCATIONS = ("empty", "new_empty")  # make room and touch none of it
+_DEVICE = torch.ops.prim.device.default  # asked of fake tensors at every turn: no work
 
 
 class WorkClock:
@@ -44,9 +47,10 @@ class WorkClock:
         self._open.close()
 
     def mark(self) -> Position:
-        """Return (which mark this is, operations, bytes) since the context began."""
+        """Return (which mark this is, operations, bytes, calls of operators) since the context began."""
         self._moments += 1
-        return (float(self._moments), float(self._flops.get_total_flops()), float(self._bytes.moved))
+        operations, traffic = self._flops.get_total_flops(), self._bytes
+        return (float(self._moments), float(operations), float(traffic.moved), float(traffic.calls))
 
     def elapsed(self, start: Position, end: Position) -> float:
         """Return the operations between two marks."""
@@ -60,17 +64,26 @@ class WorkClock:
 
 
 class _Traffic(TorchDispatchMode):
-    """Adds up the bytes that operators read and write, as if nothing stayed in a cache; views move none."""
+    """Adds up the bytes that operators read and write, as if nothing stayed in a cache; views move none.
+
+    Attributes:
+        moved: bytes.
+        calls: of these operators.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.moved = 0
+        self.calls = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is _DEVICE and isinstance(args[0], FakeTensor):
+            return args[0].fake_device
         out = func(*args, **(kwargs or {}))
         is_view = getattr(func, "is_view", False)
         if not is_view and not func.__name__.startswith(_ALLOCATIONS):
             self.moved += sum(map(_touched_bytes, tensors_in((args, kwargs, out))))
+            self.calls += 1
         return out
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from deblurkit.training.profiling.counters import BYTES, FLOPS, WorkClock
+from deblurkit.training.profiling.counters import BYTES, CALLS, FLOPS, WorkClock
 
 
 def test_a_linear_layer_is_two_operations_for_each_weight_and_row():
@@ -57,6 +57,8 @@ def test_an_addition_reads_two_tensors_and_writes_one_and_a_view_moves_none():
         start = clock.mark()
         (a + b).view(10, 100).t()
         torch.empty(500)
-        assert clock.mark()[BYTES] - start[BYTES] == 3 * 4000
+        end = clock.mark()
+        assert end[BYTES] - start[BYTES] == 3 * 4000
+        assert end[CALLS] - start[CALLS] == 1
         torch.ones(1).expand(1000).clone()
     assert clock.mark()[BYTES] - start[BYTES] == 3 * 4000 + 4 + (4 + 4000)

@@ -60,3 +60,12 @@ def plural(count: int, noun: str) -> str:
     """Return ``1 step``, ``2,000 steps``, ``2 processes``."""
     ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}{ending}"
+
+
+def format_rate(per_second: float) -> str:
+    """Return how many a second with three digits: ``0.0512``, ``6.50``, ``41.2``, ``1,805``."""
+    if per_second >= 100:
+        return f"{per_second:,.0f}"
+    if per_second >= 10:
+        return f"{per_second:.1f}"
+    return f"{per_second:.2f}" if per_second >= 1 else f"{per_second:.3g}"

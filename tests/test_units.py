@@ -39,3 +39,10 @@ def test_shares_and_counts():
 def test_one_of_a_thing_has_no_s():
     assert [units.plural(count, "step") for count in (0, 1, 2000)] == ["0 steps", "1 step", "2,000 steps"]
     assert units.plural(2, "process") == "2 processes"
+
+
+@pytest.mark.parametrize(
+    ("per_second", "text"), [(0.05123, "0.0512"), (6.5, "6.50"), (41.23, "41.2"), (1805.28, "1,805")]
+)
+def test_rates_keep_three_digits(per_second, text):
+    assert units.format_rate(per_second) == text

@@ -1,7 +1,10 @@
 """The public face of the command line: names, options, exit codes. A change here is a change for users."""
 
 import os
+import resource
 import signal
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -39,6 +42,11 @@ OPTIONS = {
     },
     "diagnose-memory": {
         *("--preset", "--config", "--set", "--gpus", "--pid", "--watch", "--json", "--html", "--fail-on"),
+    },
+    "recommend-config": {
+        *("--preset", "--config", "--set", "--vram", "--host-memory", "--gpu", "--devices", "--time-budget"),
+        *("--trials", "--allow", "--data", "--verify", "--fresh"),
+        *("--json", "--markdown", "--html", "--output"),
     },
     "config show": {"--preset", "--config", "--set", "--json"},
     "config validate": {"--json"},
@@ -193,3 +201,45 @@ def test_an_error_is_no_other_one_where_nobody_reads_it(monkeypatch):
         monkeypatch.setattr("sys.stderr", stream)
         raising(monkeypatch, ConfigError(["a.yaml:1: one"]))
         assert run([]) == 1
+
+
+@pytest.mark.parametrize("command", ["train", "diagnose-memory", "profile-step"])
+def test_a_library_that_finds_no_room_is_one_line(command, tmp_path):
+    """A child whose address space is bound below the size of torch's libraries, as `ulimit -v` does it."""
+    bound = (600_000 * 1024, 600_000 * 1024)
+    found = subprocess.run(
+        [sys.executable, "-m", "deblurkit", command, "--preset", "quickstart"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, bound),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=100,
+        check=False,
+    )
+    assert found.returncode == 1
+    (line,) = [line for line in found.stderr.splitlines() if "OpenBLAS" not in line]
+    assert line.startswith("deblurkit: error: a library could not be loaded, for want of memory: ")
+    assert "`ulimit -v` says 600000 (585.9 MiB" in line and "ulimit -v unlimited" in line
+
+
+def test_other_libraries_that_are_missing_are_our_own_fault(monkeypatch, capsys):
+    def missing(*args, **options):
+        raise ImportError("No module named 'made_up'")
+
+    monkeypatch.setattr(app_module, "app", missing)
+    with pytest.raises(ImportError, match="made_up"):
+        run(["config"])
+
+
+@pytest.mark.parametrize(("text", "told"), [("", "out of memory; "), ("9 bytes", "out of memory: 9 bytes; ")])
+def test_memory_that_runs_out_is_one_line(monkeypatch, capsys, text, told):
+    def hungry(*args, **options):
+        raise MemoryError(text)
+
+    monkeypatch.setattr(app_module, "app", hungry)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert run(["config"]) == 1
+    assert capsys.readouterr().err == f"deblurkit: error: {told}see `free -h`, and ask for less\n"
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (2**31, 2**31))
+    assert run(["config"]) == 1
+    assert f"{told}`ulimit -v` says 2097152 (2.00 GiB of" in capsys.readouterr().err

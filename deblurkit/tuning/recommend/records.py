@@ -98,6 +98,7 @@ class Trial:
         peak_bytes: most bytes of tensors in a step, as the device or a tracker counted them; None if not.
         host_bytes: most that the process held (PSS); None where that cannot be read.
         is_cached: whether it was taken from an earlier search on this machine.
+        reserved_bytes: most that PyTorch's allocator had taken of the device; None on a CPU.
     """
 
     key: str
@@ -109,6 +110,7 @@ class Trial:
     peak_bytes: int | None = None
     host_bytes: int | None = None
     is_cached: bool = False
+    reserved_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,10 @@ class Recommendation:
         stopped: why the search ended, in a clause.
         notes: what the reader should know, a line each.
         verification: what a check has found; None without one.
+        recommended: the configuration to train with: the best one's, with the settings of its loading.
+        loading_settings: these settings.
+        loading_words: what loading was measured to take and what is set for it, a line each.
+        learning_rate: the rule that the rate follows, in words.
     """
 
     hardware: str
@@ -241,3 +247,7 @@ class Recommendation:
     stopped: str
     notes: tuple[str, ...] = ()
     verification: Verification | None = None
+    recommended: Config | None = None
+    loading_settings: Settings = field(default_factory=dict)
+    loading_words: tuple[str, ...] = ()
+    learning_rate: str = ""

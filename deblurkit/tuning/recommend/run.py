@@ -1,0 +1,358 @@
+"""``recommend-config`` from beginning to end: the space, what is known of it, the search, the answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+from deblurkit.config.changed import changed
+from deblurkit.config.schema import Config
+from deblurkit.data.workers import available_cpus
+from deblurkit.errors import DeblurkitError
+from deblurkit.tuning.recommend.hardware import describe_hardware
+from deblurkit.tuning.recommend.kept_lines import kept_folder
+from deblurkit.tuning.recommend.loading import Loading, measure_loading
+from deblurkit.tuning.recommend.loading_plan import LoadingPlan, plan_loading
+from deblurkit.tuning.recommend.place import Place, find_place, numbers_of_devices, with_defaults
+from deblurkit.tuning.recommend.records import (
+    Budget,
+    Candidate,
+    Recommendation,
+    Row,
+    Trial,
+    Verification,
+    Work,
+)
+from deblurkit.tuning.recommend.search import Search
+from deblurkit.tuning.recommend.space import learning_rate_rule, search_space
+from deblurkit.tuning.recommend.space_memory import CandidateMemory, predict_space
+from deblurkit.tuning.recommend.step_jobs import StepJob
+from deblurkit.tuning.recommend.trial_store import TrialStore, default_path
+from deblurkit.tuning.recommend.trials import run_trial
+from deblurkit.tuning.recommend.verify import verify
+from deblurkit.tuning.recommend.work import count_work
+from deblurkit.tuning.run_memory import DataSize, size_of_data
+from deblurkit.tuning.step_memory import StepMemory
+from deblurkit.units import plural
+
+Tell: TypeAlias = Callable[[str], None]
+Progress: TypeAlias = Callable[[str, int, int], None]
+OnTrial: TypeAlias = Callable[[Candidate, Trial, Row | None], None]
+
+INTERRUPTED = "interrupted"
+MEMORY, WORK, TRIALS, VERIFYING = "memory of the space", "work of a step", "trials", "verification"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a search is asked.
+
+    Attributes:
+        config: that it starts from.
+        budget: that it has; what is None is what the place has.
+        allow: what may be changed beyond what leaves training alone, as `search_space` has it.
+        devices: GPUs at most.
+        card: a graphics card by name; None is what is here.
+        use_data: take the steps of trials on the run's own clips.
+        verify_rounds: pairs of trials that check the answer; 0 for none.
+        fresh: leave out what earlier searches have measured.
+    """
+
+    config: Config
+    budget: Budget
+    allow: frozenset[str] = frozenset()
+    devices: int = 1
+    card: str | None = None
+    use_data: bool = False
+    verify_rounds: int = 0
+    fresh: bool = False
+
+
+def recommend(
+    question: Question,
+    *,
+    message: Tell,
+    on_progress: Progress = lambda what, done, total: None,
+    on_trial: OnTrial = lambda candidate, trial, best: None,
+    run: Callable[..., Trial] = run_trial,
+    place: Place | None = None,
+    store: Path | None = None,
+) -> Recommendation:
+    """Return the answer to a question; Ctrl-C during the trials ends these, and the answer is what is known.
+
+    Args:
+        question: what is asked.
+        message: told what takes long, in a line.
+        on_progress: told what is being done, how much of it is, and of how much.
+        on_trial: told of each trial, with the best row after it.
+        run: makes a trial, as `run_trial`.
+        place: where the search is; None looks.
+        store: folder of what is kept from search to search; None is the user's cache.
+
+    Raises:
+        UsageError: for a card or a number of GPUs that cannot be.
+        DeblurkitError: if the dataset cannot be read.
+    """
+    place = find_place(question.config, card=question.card) if place is None else place
+    job = _Job(question, place, message=message, on_progress=on_progress, run=run, store=store)
+    return job.answer(on_trial)
+
+
+class _Job:
+    """A search with all that it asks."""
+
+    def __init__(
+        self,
+        question: Question,
+        place: Place,
+        *,
+        message: Tell,
+        on_progress: Progress,
+        run: Callable[..., Trial],
+        store: Path | None,
+    ) -> None:
+        self._question, self._place = question, place
+        self._message, self._on_progress = message, on_progress
+        self._run_trial = run
+        self.budget = with_defaults(question.budget, place)
+        self._folder = store
+        self._trials = TrialStore(self._kept(default_path), budget=self.budget, use_data=question.use_data)
+        self._hardware = describe_hardware(place.device_kind)
+        self._is_interrupted = False
+
+    def answer(self, on_trial: OnTrial) -> Recommendation:
+        """Return what is recommended."""
+        question = self._question
+        candidates = self._space()
+        loading = self._loading()  # which draws the synthetic dataset: its sizes are known from here on
+        data = size_of_data(question.config.data)
+        memory = self._memory(candidates, data)
+        search = Search(
+            candidates,
+            memory=memory,
+            work=self._work([candidates[0], *self._fitting(candidates[1:], memory)]),
+            budget=self.budget,
+            run=self._try,
+            prior=self._place.prior,
+            on_trial=on_trial,
+        )
+        stopped = self._searched(search)
+        found = self._found(search, stopped=stopped, loading=loading, data=data)
+        if question.verify_rounds and found.best is not None and stopped != INTERRUPTED:
+            return self._with_verification(found)
+        return found
+
+    def _space(self) -> list[Candidate]:
+        question, place = self._question, self._place
+        return search_space(
+            question.config,
+            device_kind=place.device_kind,
+            allow=question.allow,
+            devices=numbers_of_devices(question.devices, place),
+            has_bf16=place.has_bf16,
+            has_eight_bit=place.has_eight_bit,
+            accuracy_changes=1,
+        )
+
+    def _loading(self) -> Loading | None:
+        """Return what loading takes; None where no dataset is there, or the answer is for another machine."""
+        if not self._place.can_measure:
+            return None
+        return measure_loading(
+            self._question.config, device_kind=self._place.device_kind, message=self._message
+        )
+
+    def _memory(self, candidates: Sequence[Candidate], data: DataSize) -> Mapping[str, CandidateMemory]:
+        self._message(f"predicting the memory of {plural(len(candidates), 'configuration')} …")
+        predicted = partial(
+            predict_space,
+            candidates,
+            device_kind=self._place.device_kind,
+            frame_shape=data.frame_shape,
+            num_frames=data.num_frames,
+            storage=data.storage,
+            budget=self.budget,
+            store=self._kept(lambda: kept_folder("memory") / "predictions.jsonl"),
+            on_progress=partial(self._on_progress, MEMORY),
+        )
+        try:
+            return predicted()
+        except KeyboardInterrupt:  # what is kept by now tells of some
+            self._is_interrupted = True
+            return predicted(predict=_not_now, workers=0)
+
+    def _fitting(
+        self, candidates: Sequence[Candidate], memory: Mapping[str, CandidateMemory]
+    ) -> Iterator[Candidate]:
+        """Yield those of which memory does not tell that they do not fit."""
+        for candidate in candidates:
+            held = memory[candidate.key]
+            if not _exceeds(held.peak_bytes, self.budget.device_bytes) and not _exceeds(
+                held.host_bytes, self.budget.host_bytes
+            ):
+                yield candidate
+
+    def _work(self, candidates: Sequence[Candidate]) -> Mapping[str, Work]:
+        if self._is_interrupted:
+            return {}
+        try:
+            return count_work(
+                candidates,
+                device_kind=self._place.device_kind,
+                store=self._kept(lambda: kept_folder("memory") / "work.jsonl"),
+                on_progress=partial(self._on_progress, WORK),
+            )
+        except KeyboardInterrupt:
+            self._is_interrupted = True
+            return {}
+
+    def _searched(self, search: Search) -> str:
+        """Make the trials, and return why there are no more."""
+        if self._is_interrupted:
+            return INTERRUPTED
+        try:
+            while search.step() is not None:
+                self._on_progress(TRIALS, len(search.trials), self.budget.trials)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        return search.stopped
+
+    def _try(self, candidate: Candidate) -> Trial:
+        kept = None if self._question.fresh else self._trials.find(candidate, self._hardware)
+        if kept is not None:
+            return kept
+        trial = self._measured(candidate)
+        self._trials.add(candidate, self._hardware, trial)
+        return trial
+
+    def _measured(self, candidate: Candidate) -> Trial:
+        budget = self.budget
+        return self._run_trial(
+            candidate,
+            limit_seconds=budget.trial_seconds,
+            device_bytes=budget.device_bytes if self._place.device_kind == "cuda" else None,
+            host_bytes=budget.host_bytes,
+            use_data=self._question.use_data,
+        )
+
+    def _found(
+        self, search: Search, *, stopped: str, loading: Loading | None, data: DataSize
+    ) -> Recommendation:
+        question, rows, best = self._question, search.rows(), search.best()
+        start = next(row for row in rows if not row.candidate.settings and row.candidate.devices == 1)
+        plan = None if best is None or loading is None else self._planned(best, loading)
+        return Recommendation(
+            hardware=self._place.hardware,
+            is_prediction=not self._place.can_measure,
+            budget=self.budget,
+            rows=rows,
+            start=start,
+            best=best,
+            front=search.front(),
+            path=search.path(),
+            trials=tuple(search.trials),
+            samples_per_epoch=None if loading is None else loading.num_clips,
+            epochs=question.config.train.epochs,
+            stopped=stopped,
+            notes=tuple(self._notes(data, search.trials)),
+            recommended=None if best is None else _with_loading(best.candidate.config, plan),
+            loading_settings={} if plan is None else plan.settings,
+            loading_words=() if plan is None else plan.words,
+            learning_rate="" if best is None else learning_rate_rule(question.config, best.candidate),
+        )
+
+    def _planned(self, best: Row, loading: Loading) -> LoadingPlan | None:
+        if best.estimate is None:
+            return None
+        candidate, room = best.candidate, self.budget.host_bytes
+        if room is not None:
+            room = max(0, room - (best.host_bytes or 0))
+        return plan_loading(
+            candidate.config,
+            loading,
+            step_seconds=best.estimate.seconds,
+            clips_per_step=candidate.effective_batch,
+            devices=candidate.devices,
+            cpus=available_cpus(),
+            host_room=room,
+            device_kind=self._place.device_kind,
+        )
+
+    def _with_verification(self, found: Recommendation) -> Recommendation:
+        """Return an answer with what its check has found, or a note of why there is no check."""
+        try:
+            return replace(found, verification=self._verified(found))
+        except DeblurkitError as error:
+            return replace(found, notes=(*found.notes, f"verification: {error}"))
+        except KeyboardInterrupt:
+            return replace(found, stopped=INTERRUPTED)
+
+    def _verified(self, found: Recommendation) -> Verification | None:
+        """Return how the answer holds beside the start; None where there is nothing to compare."""
+        start, best = found.start, found.best
+        assert best is not None
+        promised = _promise(start, best)
+        can_run = self._place.can_measure and start.fits and best.candidate.devices == 1
+        if promised is None or not can_run or not best.candidate.settings:
+            return None
+        return verify(
+            start.candidate,
+            best.candidate,
+            promised=promised,
+            run=self._measured,
+            rounds=self._question.verify_rounds,
+            on_progress=partial(self._on_progress, VERIFYING),
+        )
+
+    def _notes(self, data: DataSize, trials: Sequence[Trial]) -> Iterator[str]:
+        if data.note:
+            yield data.note
+        if not self._place.can_measure:
+            source = self._place.prior.source
+            yield f"no step was taken on {self._place.hardware}: speeds are from {source}"
+        kept = sum(trial.is_cached for trial in trials)
+        if kept:
+            yield (
+                f"{kept} of {plural(len(trials), 'trial')} are from an earlier search, when the machine may"
+                " have been busier, or less so: --fresh makes all anew"
+            )
+
+    def _kept(self, default: Callable[[], Path]) -> Path:
+        return default() if self._folder is None else self._folder / default().name
+
+
+def _exceeds(held: int | None, there: int | None) -> bool:
+    return held is not None and there is not None and held > there
+
+
+def _not_now(job: StepJob) -> list[StepMemory]:
+    """Predict nothing: there is no time for it."""
+    raise DeblurkitError("not predicted before the search was interrupted")
+
+
+def _with_loading(config: Config, plan: LoadingPlan | None) -> Config:
+    """Return a configuration with the settings of a plan, where these make a valid one."""
+    return config if plan is None else changed(config, plan.settings) or config
+
+
+def _promise(start: Row, best: Row) -> tuple[float, float, float] | None:
+    """Return how many times as fast the best is said to be, and the ends of the interval.
+
+    The two are estimated apart, so the ends are those of the ratio of two figures that are independent.
+    """
+    if start.estimate is None or best.estimate is None:
+        return None
+    clips = best.candidate.effective_batch / start.candidate.effective_batch
+    gain = clips * start.estimate.seconds / best.estimate.seconds
+    below = _apart(start.estimate.seconds / start.estimate.low, best.estimate.high / best.estimate.seconds)
+    above = _apart(start.estimate.high / start.estimate.seconds, best.estimate.seconds / best.estimate.low)
+    return gain, gain / below, gain * above
+
+
+def _apart(one: float, other: float) -> float:
+    """Return the factor that two independent factors make together."""
+    return math.exp(math.hypot(math.log(one), math.log(other)))

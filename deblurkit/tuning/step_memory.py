@@ -121,9 +121,7 @@ def predict_step(
         visit = _Visit(place, frame_shape, StorageTracker(fake=mode))
         with visit.tracker:
             make_states(place)
-            if place.accumulation > 1:
-                _make_gradients(place)  # as of the micro-step before
-            visit.take(micro_steps=1)
+            visit.take(micro_steps=1, is_first=place.accumulation == 1)
         return visit.result(device_kind, FROM_CPU_SHAPES, world_size=world_size)
 
 
@@ -167,7 +165,7 @@ def measure_step(
         visit = _Visit(place, frame_shape, StorageTracker())
         with visit.tracker:
             make_states(place)
-            visit.take(micro_steps=min(2, place.accumulation))  # in the second there are gradients already
+            visit.take(micro_steps=min(2, place.accumulation), is_first=True)
         return visit.result(device_kind, MEASURED, world_size=1)
 
 
@@ -198,14 +196,22 @@ class _Visit:
         self._after_forward: dict[str, int] = {}
         self._peaks: dict[str, Peak] = {}
 
-    def take(self, *, micro_steps: int) -> None:
-        """Take a step as it is once the run is under way, then restore a tile as a validation does."""
+    def take(self, *, micro_steps: int, is_first: bool) -> None:
+        """Take a step as it is once the run is under way, then restore a tile as a validation does.
+
+        Args:
+            micro_steps: that are taken of it.
+            is_first: whether they are its first, and there are no gradients yet.
+        """
         place, tracker = self.place, self.tracker
+        place.done_steps = _step_with_everything(place.config) - 1
+        if not is_first:
+            place.module_at(place.done_steps + 1)  # lets go of the gradients of what thaws, so before them
+            _make_gradients(place)
         self._name_what_stays()
         networks = place.objective.networks().items()
         rows = {module: f"activations: {row}" for module, row in _rows(place.model).items()}
         rows |= {network: f"activations: loss {name}" for name, network in networks}
-        place.done_steps = _step_with_everything(place.config) - 1
         with tracker.following(place.model, rows):
             clock = _StepClock(tracker, micro_steps)
             (record,) = place.take_steps(1, clock, accumulation=micro_steps)

@@ -66,13 +66,19 @@ def test_a_light_network_is_predicted_as_it_is_measured(more):
     assert_alike(predict_step(chosen, frame_shape=(48, 64)), measure_step(chosen, frame_shape=(48, 64)))
 
 
-@pytest.mark.parametrize("more", [[], CHECKPOINTED], ids=["keeping", "recomputing"])
+@pytest.mark.parametrize(
+    "more",
+    [[], CHECKPOINTED, ["TRAIN.GRADIENT_ACCUMULATION_STEPS=2"]],
+    ids=["keeping", "recomputing", "accumulating"],
+)
 def test_vrt_is_predicted_as_it_is_measured_and_leaves_nothing_fake(more):
     chosen = config("quickstart_vrt", *VRT, *more)
     before = fake_tensors()  # other tests may have left some
     predicted = predict_step(chosen)
     assert fake_tensors() <= before
-    assert_alike(predicted, measure_step(chosen))  # also where the caches were filled by the prediction
+    measured = measure_step(chosen)  # also where the caches were filled by the prediction
+    assert_alike(predicted, measured)
+    assert by_name(predicted.rows)[GRADIENTS] == pytest.approx(by_name(measured.rows)[GRADIENTS], rel=0.01)
 
 
 def test_work_that_is_done_piece_by_piece_is_predicted_from_its_first_pieces(monkeypatch):

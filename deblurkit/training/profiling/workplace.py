@@ -62,6 +62,10 @@ class Workplace:
         """Shape of a batch's voxels; None where the network takes none."""
         return tuple(self.first_batch.spikes.shape) if takes_spikes(self.model) else None
 
+    def module_at(self, step: int) -> nn.Module:
+        """Return what a step calls, its flow with gradients or without."""
+        return self._called.module_at(step)
+
     def take_steps(
         self,
         count: int,
@@ -85,7 +89,7 @@ class Workplace:
             steps=range(first, first + count),
             accumulation=self.accumulation if accumulation is None else accumulation,
             max_grad_norm=train.max_grad_norm,
-            module_at=self._called.module_at,
+            module_at=self.module_at,
             module_times=module_times,
         )
 

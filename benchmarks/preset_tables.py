@@ -1,18 +1,26 @@
-"""What each preset needs of memory, predicted, as a block of comments at the end of its file.
+"""What each preset needs of memory, and what recommend-config makes of it, as a block at the end of its file.
 
     python benchmarks/preset_tables.py                    # print the blocks: a minute for each large preset
     python benchmarks/preset_tables.py --write            # put them into configs/
     python benchmarks/preset_tables.py low_memory --write
+    python benchmarks/preset_tables.py quickstart_vrt --recommend --write    # on this CPU, and it quiet
+    python benchmarks/preset_tables.py baseline --recommend --card a6000 --write    # a prediction
 
-Nothing is run: a step is taken on fake tensors, of a GPU's chunks and autocast for the large presets, of a
-CPU's for those that are made for one. Frames are those that the preset is for, GoPro's 720 x 1280 or the
-synthetic ones; the machine has 16 CPUs, or 2. A block ends where a speed would stand: that needs such a GPU.
+For memory nothing is run: a step is taken on fake tensors, of a GPU's chunks and autocast for the large
+presets, of a CPU's for those that are made for one. Frames are those that the preset is for, GoPro's
+720 x 1280 or the synthetic ones; the machine has 16 CPUs, or 2. With --recommend the steps from the preset to
+what `deblurkit recommend-config` recommends stand there as well: measured where the preset is for a CPU,
+predicted for the card that is named where it is for a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -49,7 +57,10 @@ def main() -> None:
     options = _options()
     presets = find_presets()
     for name in options.presets or presets:
-        lines = list(block(name))
+        *lines, end = block(name)
+        if options.recommend:
+            lines += recommended(name, options.card)
+        lines.append(end)
         print("\n".join([f"{name}:", *lines, ""]), flush=True)
         if options.write:
             put(presets[name], lines)
@@ -59,6 +70,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("presets", nargs="*", help="default: all")
     parser.add_argument("--write", action="store_true", help="put the blocks into configs/")
+    parser.add_argument("--recommend", action="store_true", help="have recommend-config make a table as well")
+    parser.add_argument("--card", help="card that this is predicted for, where the preset is for a GPU")
     options = parser.parse_args()
     if unknown := set(options.presets) - find_presets().keys():
         parser.error(f"expected some of {', '.join(find_presets())}, got {', '.join(sorted(unknown))}")
@@ -92,6 +105,24 @@ def _table(config: Config, step: StepMemory, host: HostMemory, place: Surroundin
     if on_gpu:
         effective = config.train.batch_size * config.train.gradient_accumulation_steps
         yield f"| samples/s, effective batch {effective} | not measured: no GPU was lent |"
+
+
+def recommended(name: str, card: str | None) -> Iterator[str]:
+    """Yield the steps from a preset to what is recommended for it, as the command's Markdown has them."""
+    is_large = not load_config(name, warn=lambda text: None).data.auto_synthetic
+    options = ["--gpu", card] if is_large and card is not None else []
+    if is_large and not options:
+        return
+    command = ["recommend-config", "--preset", name, *options]
+    with tempfile.TemporaryDirectory() as folder:
+        tables = Path(folder) / "tables.md"
+        run = [sys.executable, "-m", "deblurkit", *command, "--markdown", str(tables)]
+        subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
+        lines = tables.read_text(encoding="utf-8").splitlines()
+    yield f"# made by: deblurkit {' '.join(command)}"
+    yield f"# {lines[2].removeprefix('- ')}"  # what it was measured on, or is predicted for
+    rows = itertools.dropwhile(lambda line: not line.startswith("|"), lines)
+    yield from (f"# {line}" for line in itertools.takewhile(lambda line: line.startswith("|"), rows))
 
 
 def put(path: Path, lines: list[str]) -> None:

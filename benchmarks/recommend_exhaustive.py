@@ -1,8 +1,8 @@
 """A space of 48 configurations measured once, all of it; then what a search that tries 10 of them would say.
 
 The space is that of quickstart_vrt with 8 clips a step on this CPU: micro-batches of 1, 2, 4 and 8, six ways
-of recomputation, two optimisers. Measuring takes half an hour on a quiet machine; it may be stopped, and goes on
-where it was. Judging takes a minute and measures nothing: trials are answered from the file.
+of recomputation, two optimisers. Measuring takes half an hour on a quiet machine; it may be stopped, and goes
+on where it was. Judging takes a minute and measures nothing: trials are answered from the file.
 
     python benchmarks/recommend_exhaustive.py --measure benchmarks/results/part8_exhaustive.jsonl
     python benchmarks/recommend_exhaustive.py --judge benchmarks/results/part8_exhaustive.jsonl

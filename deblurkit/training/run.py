@@ -28,6 +28,7 @@ from deblurkit.training.distributed import (
     summing,
     told_of_lost_peers,
 )
+from deblurkit.training.due import Due
 from deblurkit.training.ema import Ema
 from deblurkit.training.freezing import FrozenFlow
 from deblurkit.training.guard import NonFiniteGuard
@@ -197,6 +198,7 @@ class _Run:
         self.observer = observer
         self.picture = picture
         self.hardware = hardware
+        self.due = Due(parts.config.log, parts.total_steps, parts.ends_epochs)
         train = parts.config.train
         self.ema = Ema(parts.model, decay=train.ema_decay) if train.ema_decay else None
         self.guard = NonFiniteGuard.from_section(train, parts.model, warn=observer.warning)
@@ -294,7 +296,7 @@ class _Run:
 
     def _repeat_cut_off_validation(self, reporting: Reporting, stop: StopRequest) -> None:
         """Score the step that a kill has kept from being scored: which checkpoint is the best rests on it."""
-        if self.done_steps and self._validation_is_due(self.done_steps):
+        if self.done_steps and self.due.validation(self.done_steps):
             scored = self.ranks.from_main(self.saving.scored_until())
             if scored < self.done_steps:
                 self._validate(reporting, stop)
@@ -309,10 +311,10 @@ class _Run:
                 self.ema.update(self.parts.model, record.step)
             reporting.done(record)
             self._tell_pids()
-            if self._is_reported(record.step):
+            if self.due.report(record.step):
                 self._report(record, reporting)
             asked = vote.ask(stop.signal_number)
-            if asked or self._is_pause(record.step):
+            if asked or self.due.pause(record.step):
                 reporting.pause()
                 self._pause(record.step, reporting, stop, asked=asked)
                 reporting.begin(self.samples)
@@ -362,9 +364,6 @@ class _Run:
     def _summing(self, module: torch.nn.Module) -> torch.nn.Module:
         return summing(module, device=self.parts.device, accumulation=self.parts.accumulation)
 
-    def _is_reported(self, step: int) -> bool:
-        return _every(step, self.config.log.timing_console_interval) or step == self.parts.total_steps
-
     def _report(self, record: StepRecord, reporting: Reporting) -> None:
         loss = self.ranks.mean(float(record.loss.item()))  # waits, so that rates are of finished work
         is_skipped = False
@@ -381,44 +380,20 @@ class _Run:
                 f" off. What was saved in {self.folder} before is whole (--resume auto goes on from there)"
             )
 
-    def _save_is_due(self, step: int) -> bool:
-        return _every(step, self.config.log.save_every_steps) or step == self.parts.total_steps
-
-    def _picture_is_due(self, step: int) -> bool:
-        return self.parts.ends_epochs(step, every=self.config.log.pictures_every_epochs)
-
-    def _validation_is_due(self, step: int) -> bool:
-        log = self.config.log
-        due = _every(step, log.val_every_steps) or self._metrics_are_due(step) or self._picture_is_due(step)
-        return due and step != self.parts.total_steps  # whose validation is the summary's
-
-    def _metrics_are_due(self, step: int) -> bool:
-        """Return whether a validation measures LPIPS: every so many epochs, and at the end."""
-        every = self.config.log.metrics_every_epochs
-        is_last = every > 0 and step == self.parts.total_steps
-        return is_last or self.parts.ends_epochs(step, every=every)
-
-    def _quick_look_is_due(self, step: int) -> bool:
-        due = _every(step, self.config.log.quick_val_every_steps)
-        return due and step != self.parts.total_steps and not self._validation_is_due(step)
-
-    def _is_pause(self, step: int) -> bool:
-        return self._save_is_due(step) or self._validation_is_due(step) or self._quick_look_is_due(step)
-
     def _pause(self, step: int, reporting: Reporting, stop: StopRequest, *, asked: int) -> None:
         """Save, stop or validate, whatever is due; none of it counts as a step's time."""
         if self.guard is not None:
             self.guard.settle()
         self._require_finite(are_finite(self.parts.model), "the weights became NaN or infinite")
-        looks = self._validation_is_due(step) or self._quick_look_is_due(step)
+        looks = self.due.look(step)
         # A signal in the middle of a validation finds other weights in place, or other ranks elsewhere: by
         # then the step has to be saved.
-        if self._save_is_due(step) or asked or looks:
+        if self.due.save(step) or asked or looks:
             self._save(step, reporting)
         if asked:
             self._leave(asked)
         if looks:
-            self._validate(reporting, stop, is_quick=not self._validation_is_due(step))
+            self._validate(reporting, stop, is_quick=not self.due.validation(step))
 
     def _leave_if_asked(self, stop: StopRequest) -> None:
         """Leave if a signal has come; called where the last step is saved."""
@@ -454,7 +429,7 @@ class _Run:
                 progress=lambda done, total: self._leave_if_asked(stop),
                 ranks=self.ranks,
                 quick=is_quick,
-                lpips=self.lpips if self._metrics_are_due(step) and not is_quick else None,
+                lpips=self.lpips if self.due.metrics(step) and not is_quick else None,
             )
         if result.frames_not_finite:
             self.observer.warning(
@@ -464,7 +439,7 @@ class _Run:
         reporting.validated(step, result, is_quick=is_quick)
         if not is_quick:
             self._keep_if_best(step, result.score.psnr_db, reporting)
-        if self.picture is not None and self.ranks.is_main and self._picture_is_due(step):
+        if self.picture is not None and self.ranks.is_main and self.due.picture(step):
             image = self.picture(result.example)
             write_image(self.folder / "pictures" / f"step_{step:08d}.png", image)
             reporting.picture(step, image)
@@ -520,7 +495,3 @@ class _Run:
         if self.ranks.is_main:
             write_text(self.folder / "summary.json", summary.as_json() + "\n")
         return summary
-
-
-def _every(step: int, interval: int) -> bool:
-    return interval > 0 and step % interval == 0

@@ -47,17 +47,22 @@ THIS_MACHINE = Machine()
 
 
 def unseen_processes(machine: Machine = THIS_MACHINE) -> list[str]:
-    """Return why processes of this machine may not be seen, a line each; none where all are."""
-    lines = []
-    try:
-        name = (machine.proc / str(_KTHREADD) / "comm").read_text().strip()
-    except OSError:
-        name = ""
-    if name != "kthreadd":
-        lines.append("this is a container: processes outside it are not seen, their memory is")
+    """Return why processes of this machine may not be seen, a line each; none where all are.
+
+    Where /proc hides what is others', whether there is a container besides cannot be told.
+    """
+    if _sees_kernel_threads(machine):
+        return []
     if _are_hidden(machine):
-        lines.append("/proc is mounted with hidepid: other users' processes are not seen, their memory is")
-    return lines
+        return ["/proc is mounted with hidepid: other users' processes are not seen, their memory is"]
+    return ["this is a container: processes outside it are not seen, their memory is"]
+
+
+def _sees_kernel_threads(machine: Machine) -> bool:
+    try:
+        return (machine.proc / str(_KTHREADD) / "comm").read_text().strip() == "kthreadd"
+    except OSError:
+        return False
 
 
 def _are_hidden(machine: Machine) -> bool:

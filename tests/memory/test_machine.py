@@ -29,8 +29,17 @@ def test_only_the_outermost_namespace_has_kernel_threads(machine_of, second):
     assert "container" in line
 
 
+def hiding(option):
+    return f"tmpfs /x tmpfs hidepid=2 0 0\nproc /proc proc rw,nosuid,{option} 0 0"
+
+
 @pytest.mark.parametrize("option", ["hidepid=2", "hidepid=invisible"])
 def test_hidden_processes_are_told_of(machine_of, option):
-    mounts = f"tmpfs /x tmpfs hidepid=2 0 0\nproc /proc proc rw,nosuid,{option} 0 0"
-    (line,) = unseen_processes(machine_of(WHOLE | {"proc/self/mounts": mounts}))
+    """Kernel threads are root's, so that such a mount hides them too."""
+    (line,) = unseen_processes(machine_of({"proc/self/mounts": hiding(option)}))
     assert "hidepid" in line
+
+
+def test_who_sees_roots_processes_sees_all_of_them(machine_of):
+    """Root, and the group that such a mount makes an exception of."""
+    assert unseen_processes(machine_of(WHOLE | {"proc/self/mounts": hiding("hidepid=2")})) == []

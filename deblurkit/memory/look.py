@@ -7,6 +7,7 @@ import platform
 import pwd
 import re
 import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ from deblurkit.memory.processes import (
     own_runs,
     process_tree,
 )
-from deblurkit.memory.remains import Remain
+from deblurkit.memory.remains import CACHE, Remain
 from deblurkit.memory.remains import remains as all_remains
 from deblurkit.units import plural
 
@@ -37,6 +38,11 @@ _MOST = 8  # users, and processes, that are named
 _STARTED_BY = re.compile(r"^from multiprocessing\.(\w+) import ")
 _STARTED_FOR = {"spawn": "child", "forkserver": "fork server"}  # by the module that it begins with
 _HIERARCHIES = (("memory",), ("unified",))  # folders that version 1 has above its groups
+# A new run may take a cache's folder at any time: what removes it has to hold its lock.
+_REMOVE_CACHES = (
+    "import pathlib, sys; from deblurkit.cache.folder import remove_remains;"
+    " remove_remains(pathlib.Path(sys.argv[1]))"
+)
 
 
 def _own_name() -> str:
@@ -170,6 +176,8 @@ def printable(text: str) -> str:
 def removal_of(remain: Remain, *, user: str | None = None) -> str | None:
     """Return the command that takes away what nobody holds any more; None for what may still be of use.
 
+    That of a cache takes all of the user's in the same place that nobody holds at the time.
+
     Args:
         remain: as found.
         user: who would run it; another one's things take root.
@@ -178,6 +186,8 @@ def removal_of(remain: Remain, *, user: str | None = None) -> str | None:
         return None
     if remain.path is None:
         command = f"ipcrm -m {remain.what.rpartition(' ')[2]}"
+    elif remain.what == CACHE:
+        command = shlex.join([sys.executable, "-c", _REMOVE_CACHES, str(remain.path.parent)])
     else:
         command = f"rm -r -- {shlex.quote(str(remain.path))}"
     return command if user in (None, remain.user) else f"sudo {command}"

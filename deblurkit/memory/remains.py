@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from deblurkit.cache import folder as cache_folder
-from deblurkit.memory.machine import THIS_MACHINE, Machine
+from deblurkit.memory.machine import THIS_MACHINE, Machine, unseen_processes
 
 State = Literal["held", "dead", "unknown"]
+CACHE = "decoded samples (deblurkit)"
 _PID_IN_NAME = re.compile(r"^torch_(\d+)_")
 _WHAT = (
     (re.compile(r"^torch_\d+_"), "tensor shared by PyTorch"),
@@ -83,7 +84,7 @@ def _of_caches(folders: Collection[Path], name: Callable[[int], str]) -> Iterato
         state, why = _of_lock(held)
         if held is None and owner != os.getuid():
             why = "another user's: only they can see into it"
-        yield Remain(folder, "decoded samples (deblurkit)", name(owner), _size(folder), state, why)
+        yield Remain(folder, CACHE, name(owner), _size(folder), state, why)
 
 
 def _of_lock(held: bool | None) -> tuple[State, str]:
@@ -93,13 +94,23 @@ def _of_lock(held: bool | None) -> tuple[State, str]:
 
 
 class _OpenFiles:
-    """The files in shared memory that processes have open or mapped, as far as this user may see."""
+    """The files in shared memory that processes have open or mapped, as far as this user may see.
+
+    Attributes:
+        paths: of the files.
+        are_all_listed: whether every process that may have one is in /proc here.
+        are_all_seen: whether every one that is could be looked into.
+    """
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self.numbers = [entry.name for entry in _entries(machine.proc) if entry.name.isdigit()]
-        self.are_all_seen = True
-        self.paths = {path for number in self.numbers for path in self._of(machine.proc / number)}
+        self.are_all_listed, self.are_all_seen = not unseen_processes(machine), True
+        folders = [entry for entry in _entries(machine.proc) if entry.name.isdigit()]
+        self.paths = {path for folder in folders for path in self._of(folder)}
+
+    def lives(self, number: str) -> bool:
+        """Return whether a process of that number is listed now."""
+        return (self._machine.proc / number).exists()
 
     def _of(self, folder: Path) -> Iterator[str]:
         below = f"{self._machine.shm}/"
@@ -137,13 +148,15 @@ def _of_file(path: Path, open_files: _OpenFiles, *, is_ours: bool) -> tuple[Stat
     if any(each == str(path) or each.startswith(f"{path}/") for each in open_files.paths):
         return "held", "a process has it open or mapped"
     maker = _PID_IN_NAME.match(path.name)
-    if maker and maker[1] in open_files.numbers:
+    if maker and open_files.lives(maker[1]):
         return "held", f"process {maker[1]}, which has made it, lives"
     if not open_files.are_all_seen and not is_ours:
         return "unknown", "another user's: their processes cannot be looked into"
-    if maker:
-        return "dead", f"process {maker[1]}, which has made it, is not here any more"
-    return "unknown", "no process that is seen has it open; it may be meant to stay"
+    if not maker:
+        return "unknown", "no process that is seen has it open; it may be meant to stay"
+    if not open_files.are_all_listed:
+        return "unknown", f"process {maker[1]}, which has made it, is not seen, as others are not from here"
+    return "dead", f"process {maker[1]}, which has made it, is not here any more"
 
 
 def _of_segments(machine: Machine, name: Callable[[int], str]) -> Iterator[Remain]:

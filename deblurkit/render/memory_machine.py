@@ -179,7 +179,7 @@ def _remains(look: Look) -> Iterator[RenderableType]:
     commands = [removal_of(remain, user=look.user) for remain in look.remains]
     if any(commands):
         yield Text("Nobody holds these any more; they are removed by")
-        yield from (indented(command) for command in commands if command is not None)
+        yield from (indented(command) for command in dict.fromkeys(commands) if command is not None)
 
 
 def _remain_name(remain: Remain) -> str:

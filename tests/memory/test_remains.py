@@ -1,21 +1,27 @@
 import os
+import subprocess
+import tempfile
 
 import pytest
 
 from deblurkit.cache.folder import folder_of, join_folder, remove_remains
-from deblurkit.memory.remains import remains
+from deblurkit.memory.look import removal_of
+from deblurkit.memory.remains import CACHE, remains
 
 SEGMENTS = """key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime rss swap
   0     7  1600 104857600 1234 1234 2 1000 1000 1000 1000 0 0 0  4096 0
   0     8  1600 104857600 1234 1234 0 1001 1000 1000 1000 0 0 0 53248 0"""
+WHOLE = {"proc/2/comm": "kthreadd"}  # the outermost namespace, of which nothing is hidden
+CONTAINER = {"proc/2/comm": "bash"}
+HIDDEN = {"proc/self/mounts": "proc /proc proc rw,relatime,hidepid=invisible 0 0"}  # /proc/2 as well
 
 
 @pytest.fixture
 def found(machine_of):
-    """Return a function that gives the remains of a machine by their names."""
+    """Return a function that gives the remains of a machine of which all is seen by their names."""
 
-    def look(files=None, **options):
-        machine = machine_of(files)
+    def look(files=None, seen=WHOLE, **options):
+        machine = machine_of({**seen, **(files or {})})
         options.setdefault("roots", [machine.shm])
         return {
             each.path.name if each.path else each.what: each
@@ -78,6 +84,32 @@ def test_shared_tensors_of_a_dead_process_are_dead(found):
     assert list(found())[0] == "torch_123_0_0"
 
 
+@pytest.mark.parametrize("seen", [CONTAINER, HIDDEN])
+def test_where_processes_are_not_seen_none_is_dead_for_not_being_here(found, seen):
+    """With --ipc=host the tensors of all containers lie there, their processes being elsewhere."""
+    files = {"shm/torch_123_0_0": "x", "shm/torch_456_0_0": "x", "proc/456/maps": ""}
+    states = {name: each.state for name, each in found(files, seen).items()}
+    assert states == {"torch_123_0_0": "unknown", "torch_456_0_0": "held"}
+    remain = found(files, seen)["torch_123_0_0"]
+    assert remain.user == f"user {os.getuid()}"  # our own it is, and of another container perhaps
+    assert removal_of(remain) is None
+
+
+def test_the_command_for_a_dead_cache_leaves_one_alone_that_a_run_has_taken_since(found, machine_of):
+    folder = folder_of(machine_of().shm, "data")
+    first, _ = join_folder(folder, prepare)
+    first._descriptor = os.close(first._descriptor)  # as the kernel does when a process is killed
+    dead = found()[folder.name]
+    command = removal_of(dead)
+    assert (dead.what, dead.state) == (CACHE, "dead")
+    second, run = join_folder(folder, prepare)
+    subprocess.run(command, shell=True, check=True)
+    assert (run / "samples").exists()
+    second._descriptor = os.close(second._descriptor)
+    subprocess.run(command, shell=True, check=True)
+    assert not folder.exists()
+
+
 def test_what_a_process_has_mapped_or_open_is_held(found, tmp_path):
     shm = tmp_path / "shm"
     files = {
@@ -110,5 +142,8 @@ def test_without_shared_memory_there_are_no_remains(machine_of, tmp_path):
     assert remains(machine, roots=[tmp_path / "none"]) == []
 
 
-def test_this_machine_can_be_looked_at():
-    assert all(each.state in ("held", "dead", "unknown") for each in remains())
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no shared memory here")
+def test_on_this_machine_a_file_that_is_open_is_held():
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        (own,) = [each for each in remains() if str(each.path) == file.name]
+        assert own.state == "held"

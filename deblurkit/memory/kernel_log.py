@@ -20,6 +20,8 @@ _UID = re.compile(r"\bUID:(\d+)")
 _CONSTRAINT = re.compile(r"oom-kill:constraint=.*")
 _VALUE = re.compile(r"(\w+)=([^,]*)")
 _SINCE_BOOT = re.compile(r"\[\s*(\d+\.\d+)\]")
+_FIRST_WORDS = re.compile(r"(kernel: |\] )Linux version \d")
+_DISORDER = 1.0  # seconds that a line may be older than the one before it, and of the same boot
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,32 @@ class OomKill:
     at: float | None
 
 
-def read_kernel_log(device: Path = DEVICE, files: Sequence[Path] = FILES) -> KernelLog:
-    """Return the kernel log: from the kernel, or else from where a system logger keeps it."""
+def read_kernel_log(
+    device: Path = DEVICE,
+    files: Sequence[Path] = FILES,
+    *,
+    booted_at: Callable[[], float] = psutil.boot_time,
+) -> KernelLog:
+    """Return the kernel log: from the kernel, or else from where a system logger keeps it.
+
+    Of a file, which lasts for several boots, only what it says since the last one.
+
+    Args:
+        device: of the kernel.
+        files: of system loggers; the first one that can be read, and was written since the last boot, counts.
+        booted_at: gives the Unix seconds of the last boot.
+    """
     try:
         return KernelLog(tuple(_records(device)), device)
     except OSError as error:
         reason = error.strerror or type(error).__name__
     for path in files:
         try:
-            return KernelLog(tuple(_last_lines(path)), path)
+            lines, is_new = _of_last_boot(_last_lines(path)), path.stat().st_mtime >= booted_at()
         except OSError:
             continue
+        if is_new:
+            return KernelLog(tuple(lines), path)
     return KernelLog((), None, f"the kernel log cannot be read ({reason}); root sees it: sudo dmesg")
 
 
@@ -146,3 +163,16 @@ def _last_lines(path: Path) -> list[str]:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _LAST))
         return file.read().decode("utf-8", "replace").splitlines()
+
+
+def _of_last_boot(lines: Sequence[str]) -> Sequence[str]:
+    """Return the lines from the kernel's first words on, or from where its clock has begun anew."""
+    first, before = 0, 0.0
+    for number, line in enumerate(lines):
+        stamp = _SINCE_BOOT.search(line)
+        seconds = before if stamp is None else float(stamp[1])
+        if _FIRST_WORDS.search(line) or seconds < before - _DISORDER:
+            first, before = number, seconds if stamp else 0.0
+        else:
+            before = max(before, seconds)
+    return lines[first:]

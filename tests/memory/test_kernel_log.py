@@ -1,5 +1,7 @@
 import os
 
+import pytest
+
 from deblurkit.memory.kernel_log import KernelLog, OomKill, oom_kills, read_kernel_log
 
 # As Linux 6.18 has written it; figures and groups of the second are made up.
@@ -58,6 +60,42 @@ def test_without_the_right_to_it_the_loggers_file_is_read(tmp_path):
     log = read_kernel_log(tmp_path / "kmsg", [tmp_path / "kern.log", tmp_path / "syslog"])
     assert log.source == tmp_path / "syslog"
     assert log.lines[1] == "two"
+
+
+def in_file(pid, seconds):
+    head = "Nov 21 10:00:00 host kernel:"
+    return f"{head} [{seconds:12.6f}] Out of memory: Killed process {pid} (python) total-vm:9kB, anon-rss:2kB"
+
+
+WITH_STAMP = "Nov 22 kernel: [    0.000000] Linux version 6.8.0-45-generic (x@y) (gcc 13.2)"
+WITHOUT = "Nov 22 kernel: Linux version 6.8.0-45-generic (x@y) (gcc 13.2)"
+
+
+@pytest.mark.parametrize(
+    ("length", "start"),
+    [(length, [line]) for length in (90.0, 90_000.0) for line in (WITH_STAMP, WITHOUT)] + [(90_000.0, [])],
+)
+def test_of_a_loggers_file_what_it_says_since_the_last_boot_counts(tmp_path, length, start):
+    """Two boots; times of both count from their own, and only that of the last one is known.
+
+    Some loggers lose the first lines of a boot: the clock begins anew all the same."""
+    lines = [in_file(1, length), "Nov 21 host sshd: no stamp", *start, in_file(2, 100), in_file(3, 99.9995)]
+    (tmp_path / "kern.log").write_text("\n".join(lines))
+    log = read_kernel_log(tmp_path / "kmsg", [tmp_path / "kern.log"])
+    kills = oom_kills(log.lines, booted_at=lambda: 5000.0)
+    assert [(kill.pid, kill.at) for kill in kills] == [(2, 5100.0), (3, 5099.9995)]
+
+
+def test_a_file_that_was_not_written_since_the_boot_says_nothing_of_it(tmp_path):
+    path = tmp_path / "kern.log"
+    path.write_text(in_file(1, 50.0))
+    os.utime(path, (1000.0, 1000.0))
+
+    def read(booted_at):
+        return read_kernel_log(tmp_path / "kmsg", [path], booted_at=lambda: booted_at)
+
+    assert (read(1001.0).source, read(1001.0).lines) == (None, ())
+    assert (read(999.0).source, len(read(999.0).lines)) == (path, 1)
 
 
 def test_where_nothing_can_be_read_it_says_so(tmp_path):

@@ -34,6 +34,8 @@ _ENDED: dict[str | None, Status] = {
 _LOCK = re.compile(r"process (\d+) on (\S+)")
 _PID = re.compile(r"\bpid(?:\(s\))?[ :=]+(\d+)", re.IGNORECASE)  # "Process 7 has 9 GiB" may be another's
 _SLACK = 5.0  # seconds between the clocks of the kernel and of a run's records
+_SILENCE = 600.0  # seconds from a run's last sign of life in which another's kill may be what has ended it
+_OWN_SILENCE = 86_400.0  # likewise a kill of its own number: a validation may say nothing for hours
 _TAIL = 2**16  # bytes at the end of a log
 _STAMP = re.compile(rb"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")  # the journal's
 _TELLING = ("oom", "killed", "memory-warning", "error")
@@ -59,6 +61,7 @@ class RunEnd:
         told: lines at the end of its log that are of memory, kills and errors.
         pids: of its processes, workers among them, as far as its record names them.
         memory: what its own logs say last of its memory; None where they say nothing.
+        last_sign_at: Unix seconds at which its record or its logs were last written; None without any.
     """
 
     status: Status
@@ -70,6 +73,7 @@ class RunEnd:
     told: tuple[str, ...]
     pids: tuple[int, ...] = ()
     memory: LastMemory | None = None
+    last_sign_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,7 @@ def read_run_end(
         told=tuple(_told(folder / "logs", started_at)),
         pids=tuple(_pids(part.get("pids"))),
         memory=last_memory(folder / "logs", since=started_at),
+        last_sign_at=_last_sign_at(folder),
     )
 
 
@@ -183,10 +188,11 @@ def _of_kernel(kills: Sequence[OomKill], end: RunEnd, log: KernelLog) -> Iterato
     for kill in kills:
         held = "" if kill.rss_bytes is None else f" with {format_bytes(kill.rss_bytes)}"
         whose = "of this run" if kill.pid in own else "not known to be of this run"
+        when = "" if kill.at is None else f", at {_as_moment(kill.at)}"
         where = {"": "the machine was out of memory", None: "a control group was at its limit"}.get(
             kill.of_cgroup, f"the control group {kill.of_cgroup} was at its limit"
         )
-        text = f"{where}: the kernel killed process {kill.pid} ({kill.name}){held}, {whose}"
+        text = f"{where}: the kernel killed process {kill.pid} ({kill.name}){held}, {whose}{when}"
         kind: CauseKind = "machine-memory" if kill.of_cgroup == "" else "cgroup-limit"
         certainty: Certainty = "certain" if kill.pid in own else "likely"
         yield Cause(kind, certainty, text, str(log.source))
@@ -254,11 +260,23 @@ def _in_order(causes: Sequence[Cause]) -> list[Cause]:
 
 
 def _is_in_time(kill: OomKill, end: RunEnd) -> bool:
-    """Return whether a kill was while the run ran; one without a time was, if it is of the run."""
+    """Return whether a kill may have been while the run ran; one without a time may, if it is of the run.
+
+    Of a run that has not told its end, the last sign of life bounds it.
+    """
+    is_own = kill.pid in _own_pids(end)
     if kill.at is None:
-        return kill.pid in _own_pids(end)
-    began, ended = end.started_at, end.ended_at
-    return (began is None or kill.at >= began - _SLACK) and (ended is None or kill.at <= ended + _SLACK)
+        return is_own
+    if end.started_at is not None and kill.at < end.started_at - _SLACK:
+        return False
+    if end.ended_at is not None:
+        return kill.at <= end.ended_at + _SLACK
+    silence = _OWN_SILENCE if is_own else _SILENCE
+    return end.last_sign_at is None or kill.at <= end.last_sign_at + silence
+
+
+def _as_moment(at: float) -> str:
+    return datetime.datetime.fromtimestamp(at).isoformat(sep=" ", timespec="seconds")
 
 
 def _own_pids(end: RunEnd) -> set[int]:
@@ -297,6 +315,13 @@ def _moment(text: str | None) -> float | None:
         return None if text is None else datetime.datetime.fromisoformat(text).timestamp()
     except ValueError:
         return None
+
+
+def _last_sign_at(folder: Path) -> float | None:
+    """Return when the record or a log of a run was last written; None where there is none."""
+    logs = (*folder.glob("logs/train_*"), *folder.glob("logs/timing_*"))
+    written = [path.stat().st_mtime for path in (folder / "run.json", *logs) if path.exists()]
+    return max(written, default=None)
 
 
 def _told(folder: Path, started_at: float | None) -> list[str]:

@@ -47,8 +47,10 @@ def causes(run, *, kernel=None, counts=(), booted_at=BOOTED):
 def test_a_kill_of_the_runs_own_process_is_certain():
     kinds, found = causes(end(), kernel=log(*killed(4242)))
     assert kinds == [("machine-memory", "certain")]
+    moment = datetime.datetime.fromtimestamp(BOOTED + 10_100).strftime("%Y-%m-%d %H:%M:%S")
     assert found.causes[0].text == (
-        "the machine was out of memory: the kernel killed process 4242 (python) with 20.00 GiB, of this run"
+        "the machine was out of memory: the kernel killed process 4242 (python) with 20.00 GiB, of this run,"
+        f" at {moment}"
     )
     assert found.causes[0].source == "/dev/kmsg"
 
@@ -79,6 +81,39 @@ def test_a_kill_of_that_time_is_likely_and_one_before_or_after_it_is_no_reason()
     assert causes(end(), kernel=log(*before))[0] == [("unknown", "possible")]
     run = end("failed", error="ValueError: x", ended_at=STARTED + 500)
     assert causes(run, kernel=log(*after))[0] == [("error", "certain")]
+
+
+HOUR, DAY = 3600.0, 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("pid", "later", "certainties"),
+    [
+        (77, 300, ["likely"]),
+        (77, HOUR, ["possible"]),
+        (77, 3 * DAY, ["possible"]),
+        (4242, 3 * HOUR, ["certain"]),  # a long validation says nothing
+        (4242, 3 * DAY, ["possible"]),  # the number is another's by then
+    ],
+)
+def test_a_run_that_was_killed_ended_soon_after_its_last_sign_of_life(pid, later, certainties):
+    """It has been silent since 10,000 s after the boot."""
+    run = replace(end(), last_sign_at=STARTED)
+    found = causes(run, kernel=log(*killed(pid, since_boot=10_000.0 + later)))[0]
+    assert [certainty for _, certainty in found] == certainties
+
+
+def test_the_last_sign_of_life_is_the_newest_of_its_record_and_logs(run_folder):
+    folder = run_folder(lines=["x"])
+    timing = folder / "logs/timing_1010000.rank0.jsonl"
+    timing.write_text("{}\n")
+    (folder / "config.yaml").write_text("the user's")
+    names = {"run.json": 50.0, "logs/train_1010000.log": 70.0, timing: 90.0, "config.yaml": 99.0}
+    for name, seconds in names.items():
+        os.utime(folder / name, (STARTED + seconds, STARTED + seconds))
+    assert read_run_end(folder).last_sign_at == STARTED + 90
+    timing.unlink()
+    assert read_run_end(folder).last_sign_at == STARTED + 70
 
 
 def test_where_the_kernel_is_silent_counters_are_a_possibility():

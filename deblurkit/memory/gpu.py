@@ -7,7 +7,7 @@ import importlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +30,7 @@ _SLOWED_BY = {
 }
 _UNCORRECTED = 1  # NVML_MEMORY_ERROR_TYPE_UNCORRECTED
 _SINCE_BOOT, _EVER = 0, 1  # NVML_VOLATILE_ECC, NVML_AGGREGATE_ECC
+_DIVIDED = "it is divided (MIG): figures of the whole, processes of the parts that are ours"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ class GpuState:
     slowed_by: tuple[str, ...]
     holders: tuple[Holder, ...]
     unseen: tuple[str, ...] = ()
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether a process gets a part of it alone (MIG), of which nothing is told here."""
+        return _DIVIDED in self.unseen
 
     @property
     def unaccounted_bytes(self) -> int | None:
@@ -179,7 +185,7 @@ class Gpu:
     def _unseen(self, holders: Sequence[Holder]) -> Iterator[str]:
         mode = self._asked("nvmlDeviceGetMigMode")
         if mode and mode[0]:
-            yield "it is divided (MIG): figures of the whole, processes of the parts that are ours"
+            yield _DIVIDED
         if self._asked("nvmlDeviceGetComputeRunningProcesses") is None:
             yield "the driver does not tell which processes use it"
         if any(holder.user is None for holder in holders):
@@ -217,7 +223,10 @@ class NvmlGpus:
         self._unseen = unseen
 
     def look(self) -> GpuLook:
-        """Return what the driver tells now; without driver or library no GPU, and why."""
+        """Return what the driver tells now; without driver or library no GPU, and why.
+
+        A GPU that cannot be asked, as one that is lost, is left out, and said.
+        """
         nvml = self._nvml
         if nvml is None:
             try:
@@ -226,11 +235,22 @@ class NvmlGpus:
                 return GpuLook((), ("the package nvidia-ml-py is not installed",))
         try:
             nvml.nvmlInit()
-            handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+            count = nvml.nvmlDeviceGetCount()
         except nvml.NVMLError as error:
             return GpuLook((), (f"NVIDIA's driver does not answer: {error}",))
-        gpus = [Gpu(nvml, handle).state(index, who=self._who) for index, handle in enumerate(handles)]
-        return GpuLook(tuple(gpus), tuple(self._unseen()) if gpus else ())
+        found = self._all_of(nvml, count)
+        return replace(found, unseen=(*found.unseen, *self._unseen())) if found.gpus else found
+
+    def _all_of(self, nvml: Any, count: int) -> GpuLook:
+        gpus, unseen = list[GpuState](), list[str]()
+        for index in range(count):
+            try:
+                handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            except nvml.NVMLError as error:
+                unseen.append(f"GPU {index}: {error}")
+            else:
+                gpus.append(Gpu(nvml, handle).state(index, who=self._who))
+        return GpuLook(tuple(gpus), tuple(unseen))
 
 
 class RecordedGpus:

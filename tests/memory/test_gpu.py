@@ -189,6 +189,29 @@ def test_what_a_driver_does_not_tell_of_a_gpu_is_none_and_said():
         "it is divided (MIG)",
         "the driver does not tell which processes use it",
     ]
+    assert gpu.is_divided and not server_look().gpus[0].is_divided
+
+
+def test_a_gpu_that_is_lost_hides_no_other():
+    class Lost(Server):
+        def nvmlDeviceGetHandleByIndex(self, index):
+            if index == 1:
+                raise NoAnswerError("GPU is lost")
+            return index
+
+    look = server_look(Lost())
+    whole = server_look().gpus
+    assert look.gpus == (whole[0], whole[2])
+    assert look.unseen == ("GPU 1: GPU is lost", "a container")
+
+
+def test_where_every_gpu_is_lost_there_is_none_and_each_is_said():
+    class Lost(Server):
+        def nvmlDeviceGetHandleByIndex(self, index):
+            raise NoAnswerError("GPU is lost")
+
+    expected = tuple(f"GPU {index}: GPU is lost" for index in range(3))
+    assert server_look(Lost()) == GpuLook((), expected)
 
 
 def test_a_server_without_a_driver_has_no_gpus_and_says_why(monkeypatch):

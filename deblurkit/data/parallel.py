@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 from deblurkit.errors import DataError
@@ -110,6 +111,21 @@ def end_with_parent() -> None:
     assert parent is not None, "a worker has a parent"
     parent.join()
     os._exit(1)
+
+
+@contextlib.contextmanager
+def without_interrupt() -> Iterator[None]:
+    """Hold SIGINT back, here for the moment, and for good in processes that are started meanwhile.
+
+    A child that ignores it by itself can do so only once it has imported what it needs, and Ctrl-C in these
+    seconds would have each print a traceback.
+    """
+    resource_tracker.ensure_running()  # which is begun with the first child else, and lets signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run(function: Callable[[Job, Tick], Result], job: Job, index: int) -> Result:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -13,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
 
 from deblurkit.config.schema import Config
+from deblurkit.data.parallel import without_interrupt
 from deblurkit.tuning.step_memory import StepMemory
 from deblurkit.units import GIB
 
@@ -75,7 +75,8 @@ class SideBySide:
 
     def _submitted(self, asked: Asked) -> Future[StepMemory]:
         try:
-            return self._pool.submit(_predicted, self._predict, asked)
+            with without_interrupt():  # the pool begins its processes when it is given work
+                return self._pool.submit(_predicted, self._predict, asked)
         except BrokenProcessPool as error:
             future: Future[StepMemory] = Future()
             future.set_exception(error)
@@ -102,10 +103,9 @@ def _predicted(predict: Predict, asked: Asked) -> StepMemory:
 
 
 def _prepare(ends: Connection) -> None:
-    """Prepare a child: Ctrl-C is its parent's affair, one thread does, and it ends when its parent does."""
+    """Prepare a child: one thread does, and it ends when its parent does."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(ends,), daemon=True).start()
 

@@ -111,3 +111,32 @@ def _runs(pid):
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+FIRST_CHILD = """
+import multiprocessing, signal
+from deblurkit.data.parallel import without_interrupt
+
+def held_back():
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+def tell(connection):
+    connection.send(held_back())
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=tell, args=(theirs,))
+    with without_interrupt():
+        child.start()
+    print(ours.recv(), held_back())
+    child.join()
+"""
+
+
+def test_ctrl_c_is_held_back_from_the_first_child_of_a_process_too(tmp_path):
+    """With the first one Python starts a process of its own, and lets signals through again."""
+    script = tmp_path / "first.py"
+    script.write_text(FIRST_CHILD)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"

@@ -1,7 +1,9 @@
 """Children with functions of the standard library in the place of a prediction: these can be sent to them."""
 
 import multiprocessing
+import signal
 import time
+from functools import partial
 
 import pytest
 
@@ -43,6 +45,13 @@ def test_where_a_child_was_killed_the_parent_predicts():
         child.kill()
         child.join()
         assert predict(0.001) is None
+
+
+def test_ctrl_c_is_held_back_from_children_from_their_first_moment_on():
+    """Before they have imported anything: what a process is started with holds in all it does."""
+    with SideBySide(partial(signal.pthread_sigmask, signal.SIG_BLOCK), processes=1) as predict:
+        assert signal.SIGINT in predict(())
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.mark.parametrize(

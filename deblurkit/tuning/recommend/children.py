@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import torch
 
 from deblurkit.config.schema import Config
-from deblurkit.data.parallel import end_with_parent
+from deblurkit.data.parallel import end_with_parent, without_interrupt
 from deblurkit.data.workers import available_cpus
 from deblurkit.errors import DeblurkitError
 from deblurkit.memory.limits import host_limits, tightest
@@ -92,7 +92,7 @@ class _Child(Generic[Job, Result]):
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, function), daemon=True)
         self.is_there = True
-        with _without_interrupt():
+        with without_interrupt():
             self._process.start()
         theirs.close()  # so that its end is seen here
 
@@ -134,16 +134,6 @@ def _child(function: Callable[[Job], Result]) -> Iterator[_Child[Job, Result]]:
         yield child
     finally:
         child.end()
-
-
-@contextlib.contextmanager
-def _without_interrupt() -> Iterator[None]:
-    """Hold SIGINT back, here for the moment, and for good in processes that are started meanwhile."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(connection: Connection, function: Callable[[Job], Result]) -> None:

@@ -19,7 +19,7 @@ import psutil
 Role = Literal["main", "launcher", "rank", "worker", "other"]
 _WORKER_NAME = "pt_data_worker"  # PyTorch calls a loader worker so
 _SPAWNED = "multiprocessing.spawn"
-_ATTRIBUTES = ("pid", "ppid", "uids", "username", "name", "cmdline", "create_time", "memory_info")
+_ATTRIBUTES = ("pid", "ppid", "uids", "username", "name", "cmdline", "create_time", "memory_info", "status")
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,12 @@ class SystemProcesses:
     """The processes of this machine, by psutil; needs no rights, and sees more with them."""
 
     def processes(self) -> list[Process]:
-        """Return all that are seen, with RSS alone; those that end meanwhile are left out."""
-        return [_of_info(found.info) for found in psutil.process_iter(_ATTRIBUTES)]
+        """Return all that are seen, with RSS alone; those that end meanwhile are left out.
+
+        So are those that have ended and whose parent has not asked how: they hold nothing.
+        """
+        found = (process.info for process in psutil.process_iter(_ATTRIBUTES))
+        return [_of_info(info) for info in found if info["status"] != psutil.STATUS_ZOMBIE]
 
     def closely(self, process: Process) -> Process:
         """Return a process with PSS, USS, swap and rank, as far as this user may see them."""

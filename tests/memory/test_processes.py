@@ -193,6 +193,13 @@ def test_the_system_tells_of_this_process():
     assert 0 < closely.uss_bytes <= closely.pss_bytes <= closely.rss_bytes
 
 
+def test_a_process_that_has_ended_is_gone_although_nobody_has_asked_how():
+    with subprocess.Popen([sys.executable, "-c", ""]) as started:
+        os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+        assert psutil.pid_exists(started.pid)
+        assert started.pid not in {each.pid for each in SystemProcesses().processes()}
+
+
 def test_a_process_that_has_ended_is_left_as_it_was():
     gone = process(2**22 + 1, 1, rss=5)
     assert SystemProcesses().closely(gone) == gone

@@ -13,9 +13,9 @@ from deblurkit.errors import DeblurkitError
 from deblurkit.tuning.change_options import Option, Settings, options_for, with_settings
 from deblurkit.tuning.change_prices import Freed, Situation
 from deblurkit.tuning.host_memory import HostMemory, predict_host
-from deblurkit.tuning.overheads import MemoryRow
+from deblurkit.tuning.shared_states import as_shared
 from deblurkit.tuning.side_by_side import Asked, Predict, SideBySide
-from deblurkit.tuning.step_memory import STATES, VALIDATION, StepMemory, predict_step
+from deblurkit.tuning.step_memory import VALIDATION, StepMemory, predict_step
 from deblurkit.tuning.validation_kept import keeps_validation, with_validation
 from deblurkit.tuning.verdicts import TIGHT
 
@@ -66,7 +66,7 @@ def changes_for(
 
     Args:
         config: as it is; only what makes another valid configuration is a change.
-        step: what a step of it holds; None leaves out what would need less of one.
+        step: what a step of it holds, on a rank that may share; None leaves out what would need less of one.
         host: what all processes hold; None where only ``device`` is asked for.
         resource: what is to be freed; ``ram`` has the tensors of a step in it where that is of a CPU.
         predict: as `predict_step`; called with the device and ranks of ``step`` and ``host``. A `SideBySide`
@@ -198,11 +198,9 @@ class _Search:
         before = self._now.step
         assert before is not None
         config, about = self._asked(after)
-        found = self._predict(config, **about)
+        found = as_shared(self._predict(config, **about), after, ranks=self._now.world_size)
         if VALIDATION in before.phases and VALIDATION not in found.phases:
-            found = self._with_validation(found, after)
-        if after.train.parallel == "fsdp" and self._now.config.train.parallel != "fsdp":
-            return with_shared_states(found, self._now.world_size)
+            return self._with_validation(found, after)
         return found
 
     def _with_validation(self, found: StepMemory, after: Config) -> StepMemory:
@@ -234,28 +232,6 @@ class _Search:
         if self._now.frame_shape is not None:
             found["frame_shape"] = self._now.frame_shape
         return found
-
-
-def with_shared_states(step: StepMemory, ranks: int) -> StepMemory:
-    """Return what a step holds where each rank keeps a part of the optimiser's states (TRAIN.PARALLEL=fsdp).
-
-    From below: of weights and gradients a rank keeps less as well, but how much there is at the peak depends
-    on which are whole just then.
-
-    Args:
-        step: of a rank that keeps all.
-        ranks: that share.
-    """
-
-    def shared(rows: tuple[MemoryRow, ...]) -> tuple[MemoryRow, ...]:
-        return tuple(
-            replace(row, bytes=-(-(row.bytes or 0) // ranks)) if row.name == STATES else row for row in rows
-        )
-
-    rows, after_forward = shared(step.rows), shared(step.after_forward)
-    fewer = step.step_peak_bytes - sum(row.bytes or 0 for row in rows)
-    phases = {name: size - fewer for name, size in step.phases.items()}
-    return replace(step, rows=rows, after_forward=after_forward, phases=phases)
 
 
 def _is_behind(option: Option, found: Sequence[Tried], most: int) -> bool:

@@ -15,14 +15,17 @@ from deblurkit.errors import DataError
 from deblurkit.memory.gpu import GpuState
 from deblurkit.memory.look import Look
 from deblurkit.tuning.change_prices import Freed
+from deblurkit.tuning.gpu_doubts import ORDER, gpu_doubt
 from deblurkit.tuning.host_memory import HostMemory, predict_host
 from deblurkit.tuning.memory_changes import Change, changes_for
+from deblurkit.tuning.shared_states import as_shared
 from deblurkit.tuning.side_by_side import Predict, SideBySide, processes_for
 from deblurkit.tuning.step_memory import DeviceKind, StepMemory, predict_step
-from deblurkit.tuning.verdicts import ResourceVerdict, judge, narrowest
+from deblurkit.tuning.verdicts import ResourceVerdict, judge, narrowest, of_training_alone
 from deblurkit.units import format_bytes, plural
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+_PART = "MIG-"  # begins the UUID of a part of a GPU, of older drivers with the GPU's own in it
 _LONG = 15.0  # seconds of a core: a process takes about half of it to begin, libraries and first tensors
 
 
@@ -84,7 +87,7 @@ def predict_run(
         look: at the machine.
         world_size: processes that train together.
         message: is told what takes long.
-        environment: whose CUDA_VISIBLE_DEVICES counts.
+        environment: whose CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER count.
         predict: tells what a step holds.
 
     Raises:
@@ -94,10 +97,11 @@ def predict_run(
     kind, data = device_kind(config.train.device, gpus), size_of_data(config.data)
     message(f"predicting a step of {config.model.arch} on a {kind.upper().replace('CUDA', 'GPU')} …")
     step = predict(config, device_kind=kind, frame_shape=data.frame_shape, world_size=world_size)
+    step = as_shared(step, config, ranks=world_size)
     host = _host(data)(
         config, device_kind=kind, frame_shape=data.frame_shape, world_size=world_size, step=step
     )
-    verdicts = judge(step, host, limits=look.limits, gpus=gpus)
+    verdicts = _judged(step, host, data, look, environment)
     others = [gpu for gpu in look.gpus.gpus if gpu not in gpus[:world_size]]
     return RunMemory(
         title=_title(config, step, host),
@@ -167,8 +171,7 @@ def judged_again(
     run: RunMemory, look: Look, *, environment: Mapping[str, str] = os.environ
 ) -> list[ResourceVerdict]:
     """Return the verdicts on a run as they are at another moment."""
-    gpus = visible_gpus(look.gpus.gpus, environment.get(VISIBLE))
-    return judge(run.step, run.host, limits=look.limits, gpus=gpus)
+    return _judged(run.step, run.host, run.data, look, environment)
 
 
 def visible_gpus(gpus: Sequence[GpuState], setting: str | None) -> list[GpuState]:
@@ -177,7 +180,8 @@ def visible_gpus(gpus: Sequence[GpuState], setting: str | None) -> list[GpuState
     Args:
         gpus: all that the driver tells of.
         setting: CUDA_VISIBLE_DEVICES: numbers or UUIDs, of which the first unknown one ends the list; None
-            where it is not set.
+            where it is not set. For a part of a GPU (MIG) stands the GPU; which one of several that are
+            divided is not known.
     """
     if setting is None:
         return list(gpus)
@@ -222,7 +226,23 @@ def _host(data: DataSize) -> Callable[..., HostMemory]:
 def _is_called(gpu: GpuState, word: str) -> bool:
     if word.isdigit():
         return gpu.index == int(word)
+    if word.startswith(_PART):
+        whole = word.removeprefix(_PART).partition("/")[0]
+        return gpu.is_divided and (not whole.startswith("GPU-") or whole == gpu.uuid)
     return bool(word) and gpu.uuid is not None and gpu.uuid.startswith(word)
+
+
+def _judged(
+    step: StepMemory, host: HostMemory, data: DataSize, look: Look, environment: Mapping[str, str]
+) -> list[ResourceVerdict]:
+    setting = environment.get(VISIBLE)
+    gpus = visible_gpus(look.gpus.gpus, setting)
+    taken = gpus[: host.world_size]
+    doubt = gpu_doubt(look.gpus.gpus, taken=taken, setting=setting, order=environment.get(ORDER))
+    verdicts = judge(step, host, limits=look.limits, gpus=gpus, gpu_doubt=doubt)
+    if data.frame_shape is None:
+        return [of_training_alone(each) for each in verdicts]
+    return verdicts
 
 
 def _title(config: Config, step: StepMemory, host: HostMemory) -> str:
@@ -238,6 +258,6 @@ def _notes(data: DataSize, step: StepMemory, others: Sequence[GpuState]) -> Iter
     if step.device_kind != "cuda":
         return
     for gpu in others:
-        if (gpu.free_bytes or 0) > step.total_bytes:
+        if (gpu.free_bytes or 0) > step.total_bytes and not gpu.is_divided:
             free = format_bytes(gpu.free_bytes or 0)
-            yield f"GPU {gpu.index} has {free} free, and would do: {VISIBLE}={gpu.index}"
+            yield f"GPU {gpu.index} has {free} free, and would do: {VISIBLE}={gpu.uuid or gpu.index}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from deblurkit.memory.gpu import GpuState
@@ -25,6 +25,8 @@ THRESHOLDS: dict[str, tuple[Verdict, ...]] = {
 }
 _SLOWS = "memory.high"  # the one limit of a control group that may be passed
 _ADDRESS_SPACE = "it counts address space, of which a process takes more than memory"
+_BOUNDS = ("gpu", "shm", "ram", "cgroup")  # what bounds the memory of a run as a whole
+_AMPLE = 0.5  # of what is there: where training takes less, validation will hardly be what is too much
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def judge(
     *,
     limits: Sequence[Resource],
     gpus: Sequence[GpuState],
+    gpu_doubt: str = "",
 ) -> list[ResourceVerdict]:
     """Return a verdict for every resource that a run takes from.
 
@@ -76,11 +79,27 @@ def judge(
         host: what all processes of the run hold; likewise.
         limits: of this machine, as `host_limits` gives them.
         gpus: those that the run may use, in the order of its ranks.
+        gpu_doubt: why they may be others, or only parts; empty where they are not.
     """
     found = [] if host is None else [row for limit in limits for row in _of_limit(limit, host)]
     if step is not None and step.device_kind == "cuda":
-        found += _of_gpus(step, gpus, ranks=1 if host is None else host.world_size)
+        ranks = 1 if host is None else host.world_size
+        found += _of_gpus(step, gpus, ranks=ranks, doubt=gpu_doubt)
     return found
+
+
+def of_training_alone(verdict: ResourceVerdict) -> ResourceVerdict:
+    """Return a verdict on a run whose validation was not predicted: what it will take comes on top.
+
+    What fits stays so where less than half of what is there is taken.
+    """
+    share = verdict.used_share
+    if verdict.kind not in _BOUNDS or verdict.verdict not in ("fits", "tight") or share is None:
+        return verdict
+    alone = replace(verdict, why=f"training alone: {verdict.why}")
+    if verdict.verdict == "tight" or share < _AMPLE:
+        return alone
+    return replace(alone, verdict="cannot know", why=f"{alone.why}; validation is not predicted")
 
 
 def fails(verdicts: Sequence[ResourceVerdict], threshold: str) -> bool:
@@ -89,8 +108,11 @@ def fails(verdicts: Sequence[ResourceVerdict], threshold: str) -> bool:
 
 
 def narrowest(verdicts: Sequence[ResourceVerdict]) -> ResourceVerdict | None:
-    """Return the resource of which the run takes the largest share; None where none is known."""
-    known = [each for each in verdicts if each.used_share is not None]
+    """Return the resource of which the run takes the largest share; None where none is known.
+
+    Limits on address space are not among them: of these a run takes more than memory, each process by itself.
+    """
+    known = [each for each in verdicts if each.used_share is not None and each.kind in _BOUNDS]
     return max(known, key=lambda each: each.used_share or 0.0, default=None)
 
 
@@ -144,10 +166,12 @@ def _unknown(limit: Resource, needed: int, why: str) -> ResourceVerdict:
     return ResourceVerdict(name_of(limit), limit.kind, None, needed, "cannot know", why)
 
 
-def _of_gpus(step: StepMemory, gpus: Sequence[GpuState], *, ranks: int) -> Iterator[ResourceVerdict]:
+def _of_gpus(
+    step: StepMemory, gpus: Sequence[GpuState], *, ranks: int, doubt: str
+) -> Iterator[ResourceVerdict]:
     needed = step.total_bytes
     for gpu in gpus[:ranks]:
-        yield _of_gpu(gpu, needed)
+        yield _of_gpu(gpu, needed, doubt)
     if not gpus:
         yield ResourceVerdict("GPU", "gpu", None, needed, "cannot know", "no GPU is seen from here")
     elif len(gpus) < ranks:
@@ -155,10 +179,12 @@ def _of_gpus(step: StepMemory, gpus: Sequence[GpuState], *, ranks: int) -> Itera
         yield ResourceVerdict("GPUs", "gpu", None, needed, "does not fit", why)
 
 
-def _of_gpu(gpu: GpuState, needed: int) -> ResourceVerdict:
+def _of_gpu(gpu: GpuState, needed: int, doubt: str) -> ResourceVerdict:
     name = f"GPU {gpu.index}"
     if gpu.free_bytes is None:
         return ResourceVerdict(name, "gpu", None, needed, "cannot know", "the driver does not tell")
+    if doubt:
+        return ResourceVerdict(name, "gpu", gpu.free_bytes, needed, "cannot know", doubt)
     return _compared(name, "gpu", gpu.free_bytes, needed, "PyTorch ends with out of memory")
 
 

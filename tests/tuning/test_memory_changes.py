@@ -9,8 +9,9 @@ from deblurkit.config.changed import changed
 from deblurkit.config.load import load_config
 from deblurkit.errors import CheckpointError
 from deblurkit.tuning.host_memory import HostMemory, HostRow
-from deblurkit.tuning.memory_changes import changes_for, with_shared_states
+from deblurkit.tuning.memory_changes import changes_for
 from deblurkit.tuning.overheads import MemoryRow
+from deblurkit.tuning.shared_states import as_shared
 from deblurkit.tuning.step_memory import EMA, STATES, VALIDATION, StepMemory, predict_step
 
 KIB = 1024
@@ -92,7 +93,7 @@ class HostPredictor:
 
 def of_device(config, *, predictor=None, world_size=1, kind="cuda", **more):
     predictor = predictor or Predictor()
-    step = predictor(config, device_kind=kind)
+    step = as_shared(predictor(config, device_kind=kind), config, ranks=world_size)
     predictor.asked.clear()
     host = HostMemory((), world_size, 0)
     return changes_for(config, step=step, host=host, resource="device", predict=predictor, **more)
@@ -163,11 +164,11 @@ def test_ranks_may_share_the_states_of_the_optimiser_where_nothing_needs_whole_w
     assert found == []  # 8 bits do not go with fsdp
 
 
-def test_shared_states_are_taken_off_every_phase():
-    step = made_step(config(), {STATES: 1001, "parameters": 500}, validation=2000)
-    shared = with_shared_states(step, 4)
-    assert shared.phases == {"backward": 500 + 251, VALIDATION: 2000 - 750}
-    assert shared.step_peak_bytes == 751
+def test_where_ranks_share_already_a_smaller_batch_frees_its_clips():
+    """A third of what is held are states, of which each rank keeps a quarter now and with any change."""
+    found = of_device(config("TRAIN.PARALLEL=fsdp"), predictor=Predictor(weights=CLIPS), world_size=4)
+    batch = ("TRAIN.BATCH_SIZE=1", "TRAIN.GRADIENT_ACCUMULATION_STEPS=12")
+    assert as_pairs(found)[0] == (batch, CLIPS // 2)
 
 
 def test_where_a_validation_holds_most_it_is_what_is_made_smaller():

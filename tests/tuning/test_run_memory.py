@@ -1,8 +1,9 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from deblurkit.memory.gpu import GpuLook, RecordedGpus
+from deblurkit.memory.gpu import Gpu, GpuLook, RecordedGpus
 from deblurkit.memory.look import glance
 from deblurkit.memory.machine import Machine
 from deblurkit.tuning.run_memory import (
@@ -56,11 +57,33 @@ class Predictor:
         ("1, 7, 0", [1]),
         ("GPU-2a", [2]),
         ("none", []),
+        ("MIG-2abc", []),  # none is divided
     ],
 )
 def test_cuda_numbers_the_gpus_that_it_may_see(gpu_of, setting, indices):
     gpus = [gpu_of(index, 1) for index in range(3)]
     assert [gpu.index for gpu in visible_gpus(gpus, setting)] == indices
+
+
+def divided(gpu):
+    """A GPU in the mode that NVML tells as the first of two: current, and after a restart."""
+    library = SimpleNamespace(NVMLError=RuntimeError, nvmlDeviceGetMigMode=lambda handle: [1, 1])
+    return replace(gpu, unseen=Gpu(library, None).state(0).unseen)
+
+
+@pytest.mark.parametrize(
+    ("setting", "indices"),
+    [
+        ("MIG-d51f6fe4-8e42-5f4b-b9c1-1a7a5b1ab0c2", [1]),
+        ("MIG-GPU-2abc/3/0", [2]),
+        ("MIG-GPU-0abc/3/0", []),  # it is not divided
+    ],
+)
+def test_a_part_of_a_gpu_is_on_one_that_is_divided(gpu_of, setting, indices):
+    gpus = [gpu_of(0, 40), divided(gpu_of(1, 40)), divided(gpu_of(2, 40))]
+    found = visible_gpus(gpus, setting)
+    assert [gpu.index for gpu in found] == indices
+    assert device_kind("auto", found) == ("cuda" if indices else "cpu")
 
 
 @pytest.mark.parametrize(
@@ -106,13 +129,75 @@ def test_a_run_on_two_gpus(look_of, step_of, tiny_config):
     verdicts = {each.name: each.verdict for each in run.verdicts}
     assert (verdicts["GPU 1"], verdicts["GPU 0"], verdicts["RAM"]) == ("does not fit", "fits", "fits")
     assert "GPU 2" not in verdicts
-    assert run.notes == ("GPU 2 has 47.00 GiB free, and would do: CUDA_VISIBLE_DEVICES=2",)
+    assert run.notes == ("GPU 2 has 47.00 GiB free, and would do: CUDA_VISIBLE_DEVICES=GPU-2abc",)
     assert run.resource == "device" and run.host.world_size == 2
     assert run.title.startswith("baseline, clips 1 x 5 x 3 x 256 x 256, 2 processes")
     assert said == ["predicting a step of baseline on a GPU …"]
     later = replace(look, gpus=look_of(40, 30, 47).gpus)
     again = judged_again(run, later, environment={"CUDA_VISIBLE_DEVICES": "1,0"})
     assert {each.name: each.verdict for each in again}["GPU 1"] == "fits"
+
+
+def verdicts_of(run):
+    return {each.name: (each.verdict, each.why) for each in run.verdicts}
+
+
+def test_of_gpus_that_cuda_may_number_otherwise_nothing_is_known(look_of, step_of, tiny_config):
+    look = look_of(40, 12)
+    first, second = look.gpus.gpus
+    look = replace(look, gpus=GpuLook((first, replace(second, name="NVIDIA T400"))))
+
+    def run_with(**environment):
+        config = tiny_config("TRAIN.DEVICE=cuda")
+        about = {"message": lambda text: None, "predict": Predictor(step_of)}
+        return predict_run(config, look, environment=environment, **about)
+
+    doubtful = run_with()
+    verdict, why = verdicts_of(doubtful)["GPU 0"]
+    assert (verdict, doubtful.resource) == ("cannot know", "device") and "CUDA_DEVICE_ORDER=PCI_BUS_ID" in why
+    assert verdicts_of(run_with(CUDA_DEVICE_ORDER="PCI_BUS_ID"))["GPU 0"][0] == "fits"
+    again = judged_again(doubtful, look, environment={"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
+    assert {each.name: each.verdict for each in again}["GPU 0"] == "fits"
+
+
+@pytest.mark.parametrize(
+    ("free", "expected", "beginning"),
+    [
+        (60, "fits", "training alone: "),
+        (40, "cannot know", "training alone: "),  # 21 GiB are more than half of it
+        (22, "tight", "training alone: "),
+        (20, "does not fit", "1.00 GiB too much"),
+    ],
+)
+def test_where_the_validation_is_not_predicted_only_ample_memory_fits(
+    look_of, step_of, tiny_config, tmp_path, free, expected, beginning
+):
+    run = predict_run(
+        tiny_config("TRAIN.DEVICE=cuda", f"DATA.ROOT={tmp_path / 'gone'}"),
+        look_of(free),
+        message=lambda text: None,
+        environment={},
+        predict=Predictor(step_of),
+    )
+    verdict, why = verdicts_of(run)["GPU 0"]
+    assert (verdict, why[: len(beginning)]) == (expected, beginning)
+    assert {each.verdict for each in judged_again(run, look_of(free), environment={})} >= {expected}
+
+
+def test_ranks_that_share_take_what_the_change_to_that_has_said(look_of, step_of, tiny_config):
+    """Of 4 GiB of states each of two ranks keeps 2."""
+    chosen = ("TRAIN.DEVICE=cuda", "TRAIN.EMA_DECAY=0.0")
+    predict, about = Predictor(step_of), {"world_size": 2, "message": lambda text: None, "environment": {}}
+    alone = predict_run(tiny_config(*chosen), look_of(40, 40), predict=predict, **about)
+    found = with_changes(
+        alone, tiny_config(*chosen), on_progress=lambda done, total: None, predict=predict
+    ).changes
+    change = next(each for each in found if each.settings == ("TRAIN.PARALLEL=fsdp",))
+    shared = predict_run(
+        tiny_config(*chosen, "TRAIN.PARALLEL=fsdp"), look_of(40, 40), predict=predict, **about
+    )
+    assert change.frees_bytes == 2 * GIB
+    assert shared.step.total_bytes == alone.step.total_bytes - change.frees_bytes
 
 
 def test_without_a_gpu_a_run_is_on_the_cpu_and_its_step_in_ram(look_of, step_of, tiny_config):

@@ -119,6 +119,16 @@ def test_the_narrowest_takes_the_largest_share(step_of, host_of, gpu_of, limit_o
     assert narrowest([]) is None
 
 
+def test_limits_on_address_space_are_never_the_narrowest(host_of, limit_of):
+    """Of 1.5 GiB a process takes 1, of 3.1 all of them 3: but what they count is not memory."""
+    limits = [
+        limit_of("ram", 30),
+        limit_of("ulimit", 0.1, name="ulimit -v", limit=1.5),
+        limit_of("commit", 3.1),
+    ]
+    assert narrowest(judge(None, host_of(), limits=limits, gpus=[])).name == "ram"
+
+
 def test_what_makes_a_check_fail(step_of, host_of, gpu_of, limit_of):
     tight = judge(step_of(), host_of(), limits=[], gpus=[gpu_of(0, 22)])
     unknown = judge(step_of(), host_of(), limits=[], gpus=[])

@@ -11,6 +11,7 @@ from deblurkit.memory.leaks import Growth, LeakWatch, Owner
 from deblurkit.memory.monitor import MemoryLook, MemoryMonitor
 from deblurkit.memory.rows import NEARLY_FULL, as_line, as_row, used_share
 from deblurkit.timing.records import MEMORY, MEMORY_WARNING
+from deblurkit.training.distributed import ALONE, Ranks
 from deblurkit.training.memory_words import copies_text, gpu_text, host_text, leak_text
 
 SAMPLE_EVERY = 5  # steps between two samples of what grows
@@ -59,6 +60,7 @@ class MemoryWatch:
         notes: who writes.
         warn: takes what the user should not miss.
         advice: what can be done.
+        ranks: the place of this process; of those of a machine, the first tells of the machine.
         clock: seconds.
     """
 
@@ -70,11 +72,12 @@ class MemoryWatch:
         notes: Notes,
         warn: Callable[[str], None],
         advice: Advice,
+        ranks: Ranks = ALONE,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._every = every
         self._monitor, self._notes, self._warn, self._advice = monitor, notes, warn, advice
-        self._clock = clock
+        self._ranks, self._clock = ranks, clock
         self._sampled, self._unshared = LeakWatch(), LeakWatch()
         self._lowest: dict[Owner, int] = {}
         self._steps = 0
@@ -138,7 +141,7 @@ class MemoryWatch:
         leaks = [growth for growth in growing if growth.owner.kind == "cuda" or self._shows(growth, now)]
         for growth in leaks:
             alike = sum(other.owner.kind == growth.owner.kind for other in leaks) - 1
-            text = leak_text(growth, look, alike=alike)
+            text = leak_text(growth, look, alike=alike, ranks=self._ranks.local_world_size)
             self._warn_once(growth.owner.kind, text, step, _row_of(growth))
 
     def _shows(self, growth: Growth, now: dict[Owner, int]) -> bool:
@@ -156,7 +159,8 @@ class MemoryWatch:
         known = [(used_share(limit) or 0.0, limit) for limit in look.limits if limit.kind in _LIMITS]
         share, limit = max(known, key=lambda pair: pair[0], default=(0.0, None))
         if limit is not None and share >= NEARLY_FULL and "host" not in self._told:
-            text = host_text(limit, share, look, self._advice.for_host())
+            advice, ranks = self._advice.for_host(), self._ranks.local_world_size
+            text = host_text(limit, share, look, advice, ranks=ranks)
             self._warn_once("host", text, step, {"about": "host", "share": share, "limit": limit.name})
 
     def _warn_of_gpu(self, look: MemoryLook, step: int | None) -> None:
@@ -170,7 +174,8 @@ class MemoryWatch:
         if about in self._told:
             return
         self._told.add(about)
-        self._warn(text)
+        if about != "host" or self._ranks.local_rank == 0:  # all ranks of a machine see that
+            self._warn(text)
         when = "" if step is None else f"[Step {step}] "
         line = f"{when}WARNING: {' '.join(text.split())}"
         self._notes.note(MEMORY_WARNING, {"step": step, **row, "text": text}, line=line)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from deblurkit.data.workers import WorkerPlan
 from deblurkit.timing.records import StepTiming
+from deblurkit.training.distributed import Ranks
 from deblurkit.training.validate import Validation
 from deblurkit.training.verification import Check
 
@@ -114,3 +118,13 @@ class Silent:
 
     def verified(self, checks: Sequence[Check]) -> None:
         """Say nothing."""
+
+
+def own_warning(observer: Observer, ranks: Ranks) -> Callable[[str], None]:
+    """Return who takes a warning of what one rank alone knows: on others than the first, standard error."""
+    return observer.warning if ranks.is_main else partial(_say, ranks.rank)
+
+
+def _say(rank: int, text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+        print(f"warning of rank {rank}: {' '.join(text.split())}", file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from deblurkit.training.journal import Journal
 from deblurkit.training.losses import Objective
 from deblurkit.training.memory_advice import RunAdvice
 from deblurkit.training.memory_watch import MemoryWatch
-from deblurkit.training.observer import Observer, Progress
+from deblurkit.training.observer import Observer, Progress, own_warning
 from deblurkit.training.parts import RunParts
 from deblurkit.training.promise import PromiseOutcome, PromiseWatch
 from deblurkit.training.run_evidence import RunEvidence
@@ -270,8 +270,9 @@ class Reporting:
                 cache_bytes=None if cache is None else lambda: cache.stats().bytes,
             ),
             notes=self,
-            warn=self._observer.warning,
+            warn=own_warning(self._observer, ranks),
             advice=RunAdvice(parts),
+            ranks=ranks,
         )
 
     def _note(self, progress: Progress, *, steady_loss: float) -> None:

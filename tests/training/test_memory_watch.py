@@ -16,6 +16,7 @@ from deblurkit.memory.limits import Resource
 from deblurkit.memory.monitor import CudaMemory, MemoryLook, MemoryMonitor, ProcessMemory
 from deblurkit.render.analysis_page.scalar_figures import scalar_figures
 from deblurkit.training import run
+from deblurkit.training.distributed import ALONE, Ranks
 from deblurkit.training.memory_watch import MemoryWatch
 
 MIB, GIB = 2**20, 2**30
@@ -91,10 +92,16 @@ class Clock:
         return self.now
 
 
-def watched(monitor, *, steps, every=100, first=1, seconds_a_step=1.0, told=None):
+def watched(monitor, *, steps, every=100, first=1, seconds_a_step=1.0, told=None, ranks=ALONE):
     told, clock = told or Told(), Clock(seconds_a_step)
     watch = MemoryWatch(
-        every, monitor=monitor, notes=told, warn=told.warnings.append, advice=told, clock=clock
+        every,
+        monitor=monitor,
+        notes=told,
+        warn=told.warnings.append,
+        advice=told,
+        ranks=ranks,
+        clock=clock,
     )
     watch.begin()
     for step in range(first, first + steps):
@@ -213,6 +220,16 @@ def test_a_machine_that_others_fill_is_said_to_be_so_before_the_first_step():
     (text,) = told.warnings
     assert "most of it is others'" in text
     assert told.notes[0][2].startswith("WARNING: System memory usage")
+
+
+def test_of_the_ranks_of_a_machine_the_first_warns_of_it_and_all_write_it_down():
+    told = [
+        watched(Monitor({MAIN: lambda s: 100}, left=lambda s: 50), steps=10, ranks=Ranks(2 + at, 4, at, 2))
+        for at in range(2)
+    ]
+    assert [len(each.warnings) for each in told] == [1, 0]
+    assert "2 ranks about 200.0 MiB" in told[0].warnings[0]
+    assert [len(each.of("memory_warning")) for each in told] == [1, 1]
 
 
 def test_a_gpu_that_is_nearly_full_is_warned_of():

@@ -62,6 +62,32 @@ def test_copies_name_what_to_change(containers, advice):
     assert text.startswith("loader worker 0 (process 51) copies what it shares with") and advice in text
 
 
+@pytest.mark.parametrize(
+    ("ranks", "cache", "expected"),
+    [
+        (1, None, " hold 20.00 GiB; most of it is others', whom"),
+        (2, None, " hold 20.00 GiB, 2 ranks about 40.00 GiB; most of it is others', whom"),
+        (3, None, " hold 20.00 GiB, 3 ranks about 60.00 GiB."),
+        (2, 10 * GIB, " hold 20.00 GiB, 2 ranks about 40.00 GiB, the run's cache 10.00 GiB."),
+        (1, 30 * GIB, " hold 20.00 GiB, the run's cache 30.00 GiB."),
+    ],
+)
+def test_what_all_ranks_and_the_cache_hold_is_the_runs_own(ranks, cache, expected):
+    """Of 90 GiB that are in use, half is 45."""
+    worker = ProcessMemory(Owner("worker", 51, 0), 15 * GIB, 15 * GIB, GIB)
+    main = ProcessMemory(MAIN, 9 * GIB, 5 * GIB, GIB)
+    seen = MemoryLook((main, worker), look().limits, cache_bytes=cache)
+    text = host_text(seen.limits[0], 0.9, seen, [], ranks=ranks)
+    assert f"; this process and its 1 worker{expected}" in text
+
+
+def test_ranks_that_leak_alike_use_up_what_is_left_of_the_machine_and_not_of_a_gpu():
+    text = leak_text(growth(Owner("worker", 51, 0)), look(), alike=3, ranks=4)
+    assert text.endswith("lasts 320 steps more if all 4 ranks here grow so")
+    text = leak_text(growth(Owner("cuda", 42)), look(cuda=CUDA), ranks=4)
+    assert text.endswith("What is left of cuda:0, 100.0 MiB, lasts 50 steps more")
+
+
 def test_a_full_machine_is_an_event_for_readers_of_logs():
     line = f"[Step 5] WARNING: {host_text(look().limits[0], 0.912, look(), ['--set A=1'])}".encode()
     assert kind_of(line) == "memory-warning"

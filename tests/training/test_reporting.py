@@ -1,11 +1,23 @@
 import json
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from deblurkit.analysis.readers import logs_of_run, read_all
 from deblurkit.analysis.runs import merged
 from deblurkit.training import reporting, run
+from deblurkit.training.distributed import Ranks
 from deblurkit.training.observer import Silent
+
+
+def test_what_leaks_on_another_rank_is_not_kept_from_the_user(tiny_config, capsys):
+    """Its observer is silent, as rank 0 says everything else."""
+    parts = SimpleNamespace(config=tiny_config(), device=torch.device("cpu"), cache=None)
+    of_rank = SimpleNamespace(_parts=parts, _ranks=Ranks(1, 2, 1, 2), _observer=Silent())
+    watch = reporting.Reporting._memory_watch(of_rank)
+    watch._warn("memory of rank 1 grows")
+    assert capsys.readouterr().err == "warning of rank 1: memory of rank 1 grows\n"
 
 
 @pytest.fixture

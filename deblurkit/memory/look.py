@@ -32,6 +32,7 @@ from deblurkit.memory.processes import (
 )
 from deblurkit.memory.remains import CACHE, Remain
 from deblurkit.memory.remains import remains as all_remains
+from deblurkit.memory.sparing import OneLook
 from deblurkit.units import plural
 
 _MOST = 8  # users, and processes, that are named
@@ -126,6 +127,7 @@ def look(sources: Sources, *, pid: int | None = None) -> Look:
 
 def glance(sources: Sources, *, pid: int | None = None) -> Look:
     """Return what `look` does without what lies in shared memory, which takes a look into every process."""
+    once = OneLook(sources.processes)
     seen = Look(
         at=sources.clock(),
         hostname=sources.hostname(),
@@ -134,8 +136,8 @@ def glance(sources: Sources, *, pid: int | None = None) -> Look:
         pressure=tuple(memory_pressure(sources.machine, pid=pid)),
         oom_counts=tuple(oom_counts(sources.machine, pid=pid)),
         gpus=sources.gpus.look(),
-        holders=holders(sources.processes, most=_MOST),
-        trees=tuple(_trees(sources, pid)),
+        holders=holders(once, most=_MOST),
+        trees=tuple(_trees(once, sources.uid(), pid)),
     )
     return replace(seen, unseen=tuple(dict.fromkeys(_unseen(sources, seen))))
 
@@ -200,10 +202,10 @@ def _group(source: Path) -> str:
     return "/" + "/".join(below[1:] if below[:1] in _HIERARCHIES else below)
 
 
-def _trees(sources: Sources, pid: int | None) -> list[Tree]:
+def _trees(processes: ProcessReader, uid: int, pid: int | None) -> list[Tree]:
     if pid is None:
-        return own_runs(sources.processes, uid=sources.uid())
-    tree = process_tree(sources.processes, pid)
+        return own_runs(processes, uid=uid)
+    tree = process_tree(processes, pid)
     return [] if tree is None else [tree]
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from deblurkit.memory.gpu import GpuState
 from deblurkit.memory.look import Look, Sources, glance, name_of, program_of
 from deblurkit.memory.processes import Group as ProcessGroup
+from deblurkit.memory.sparing import Sparing
 from deblurkit.memory.trend import WINDOW, Courses, seconds_left, thinned, trend_of
 from deblurkit.render.follow import sparkline
 from deblurkit.render.memory import moment
@@ -77,6 +78,8 @@ def watch(
 ) -> Iterator[Frame]:
     """Yield what is seen now and every so many seconds from now on; until a process that was named ends.
 
+    PSS and USS, which take long, are those of an earlier look where the looks come too fast for them.
+
     Args:
         sources: who tells of the machine; their ``sleep`` waits.
         seconds: from one look to the next.
@@ -84,6 +87,7 @@ def watch(
         judge: gives the verdicts on a run; None where none is waited for.
     """
     courses = Courses()
+    sources = replace(sources, processes=Sparing(sources.processes))
     while True:
         began = sources.clock()
         seen = glance(sources, pid=pid)

@@ -1,4 +1,5 @@
 import io
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,7 +134,7 @@ class Recorded:
     """A process that ends after a few looks."""
 
     def __init__(self, looks):
-        self.left = 2 * looks  # each look asks twice
+        self.left = looks
 
     def processes(self):
         self.left -= 1
@@ -174,6 +175,22 @@ def test_looks_come_at_the_pace_that_was_asked_for_until_the_process_ends(source
     frames = list(watch(made, seconds=2.0, pid=5))
     assert len(frames) == 3 and frames[0].runs[0].label == "5 x"
     assert slept == pytest.approx([1.5] * 3)  # the clock is asked before, within and after a look
+
+
+def test_close_looks_that_take_long_are_not_taken_at_every_look(sources):
+    made, _ = sources
+
+    class Slow(Recorded):
+        closely_at = 0
+
+        def closely(self, process):
+            self.closely_at += 1
+            time.sleep(0.02)  # a fiftieth of a second allows no other one within the second that follows
+            return replace(process, pss_bytes=5 * MIB)
+
+    slow = Slow(4)
+    frames = list(watch(replace(made, processes=slow), seconds=2.0, pid=5))
+    assert ([frame.runs[0].now for frame in frames], slow.closely_at) == ([5 * MIB] * 4, 1)
 
 
 def test_verdicts_are_those_of_the_look(sources, run):

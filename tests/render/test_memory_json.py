@@ -1,7 +1,10 @@
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
+from deblurkit.memory.rows import LastMemory
 from deblurkit.render.memory_json import memory_as_json
 from deblurkit.tuning.memory_report import MemoryReport
 
@@ -53,6 +56,15 @@ def test_what_else_is_known(server, run, past):
     assert document["remains"][0]["remove"] == "rm -r -- /dev/shm/torch_5_ab"
     assert document["pressure"][0]["some"]["share_10s"] == 0.125
     assert document["limits"][2]["source"] == "/sys/fs/cgroup/slurm/job_7/memory.max"
+
+
+def test_the_manual_names_every_field_of_a_past_run(server, past):
+    document = document_of(server, None, past)["past"]
+    manual = (Path(__file__).parents[2] / "docs/memory.md").read_text(encoding="utf-8")
+    (row,) = [line for line in manual.splitlines() if line.startswith("| `past` |")]
+    assert [name for name in document if f"`{name}`" not in row and f"`{name}[]`" not in row] == []
+    memory = [field.name for field in dataclasses.fields(LastMemory)]
+    assert [name for name in memory if f"`{name}`" not in row and f"`{name}[]`" not in row] == []
 
 
 @pytest.mark.parametrize("look", ["server", "bare"])

@@ -39,11 +39,6 @@ _MOST = 8  # users, and processes, that are named
 _STARTED_BY = re.compile(r"^from multiprocessing\.(\w+) import ")
 _STARTED_FOR = {"spawn": "child", "forkserver": "fork server"}  # by the module that it begins with
 _HIERARCHIES = (("memory",), ("unified",))  # folders that version 1 has above its groups
-# A new run may take a cache's folder at any time: what removes it has to hold its lock.
-_REMOVE_CACHES = (
-    "import pathlib, sys; from deblurkit.cache.folder import remove_remains;"
-    " remove_remains(pathlib.Path(sys.argv[1]))"
-)
 
 
 def _own_name() -> str:
@@ -189,7 +184,8 @@ def removal_of(remain: Remain, *, user: str | None = None) -> str | None:
     if remain.path is None:
         command = f"ipcrm -m {remain.what.rpartition(' ')[2]}"
     elif remain.what == CACHE:
-        command = shlex.join([sys.executable, "-c", _REMOVE_CACHES, str(remain.path.parent)])
+        # A new run may take up the folder at any time: what removes it has to hold its lock.
+        command = shlex.join([sys.executable, "-m", "deblurkit.cache", str(remain.path.parent)])
     else:
         command = f"rm -r -- {shlex.quote(str(remain.path))}"
     return command if user in (None, remain.user) else f"sudo {command}"

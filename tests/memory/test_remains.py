@@ -103,10 +103,10 @@ def test_the_command_for_a_dead_cache_leaves_one_alone_that_a_run_has_taken_sinc
     command = removal_of(dead)
     assert (dead.what, dead.state) == (CACHE, "dead")
     second, run = join_folder(folder, prepare)
-    subprocess.run(command, shell=True, check=True)
+    assert subprocess.check_output(command, shell=True, text=True) == ""
     assert (run / "samples").exists()
     second._descriptor = os.close(second._descriptor)
-    subprocess.run(command, shell=True, check=True)
+    assert subprocess.check_output(command, shell=True, text=True) == f"removed {folder}\n"
     assert not folder.exists()
 
 

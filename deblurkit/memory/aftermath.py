@@ -199,8 +199,13 @@ def _of_kernel(kills: Sequence[OomKill], end: RunEnd, log: KernelLog) -> Iterato
 
 
 def _of_boot(end: RunEnd, booted_at: float) -> Iterator[Cause]:
-    if end.status == "killed" and end.started_at is not None and booted_at > end.started_at + _SLACK:
+    if end.status != "killed" or end.started_at is None or booted_at <= end.started_at + _SLACK:
+        return
+    if end.last_sign_at is None or booted_at <= end.last_sign_at + _SILENCE:
         yield Cause("restart", "certain", "the machine was restarted while it ran", "boot time")
+        return
+    text = f"the machine was restarted at {_as_moment(booted_at)}; the run was silent before"
+    yield Cause("restart", "possible", text, "boot time")
 
 
 def _of_words(end: RunEnd) -> Iterator[Cause]:

@@ -133,6 +133,14 @@ def test_a_restart_ends_all():
     assert causes(end(), booted_at=STARTED + 60)[0] == [("restart", "certain")]
 
 
+@pytest.mark.parametrize(("later", "certainty"), [(300, "certain"), (3 * 86_400, "possible")])
+def test_a_restart_days_after_the_last_sign_of_life_is_no_more_than_possible(later, certainty):
+    run = replace(end(), last_sign_at=STARTED + 50)
+    kinds, found = causes(run, booted_at=STARTED + 50 + later)
+    assert kinds == [("restart", certainty)]
+    assert ("silent" in found.causes[0].text) is (certainty == "possible")
+
+
 def test_what_nobody_knows_is_said_to_be_unknown():
     kinds, found = causes(end())
     assert kinds == [("unknown", "possible")]

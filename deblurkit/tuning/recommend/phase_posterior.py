@@ -34,10 +34,12 @@ _JITTER = 1e-8
 class _Seen:
     """What trials have shown: O numbers, a trial's phases one after the other.
 
-    `effects` (O, weights of choices) their features; `alike` (O, O) the covariance that choices and what
-    candidates have of their own give them; `own_noise` and `shared_noise` (O, O) that of their noise.
+    `places` those of the candidates tried; `effects` (O, weights of choices) the features of the numbers;
+    `alike` (O, O) the covariance that choices and what candidates have of their own give them; `own_noise`
+    and `shared_noise` (O, O) that of their noise.
     """
 
+    places: Sequence[int]
     logs: Array
     effects: Array
     alike: Array
@@ -53,10 +55,12 @@ class _Seen:
 class _Fit:
     """The distribution at the rates that explain best what was seen, for one scale and one loudness.
 
-    Of O numbers seen, with W weights (rates first): `design` (O, W), `noise` (O, O) its covariance, `root`
-    (O, O) of the covariance of all, `misses` (O,) from what is believed beforehand.
+    Of O numbers seen of candidates at `places`, with W weights (rates first): `design` (O, W), `noise`
+    (O, O) its covariance, `root` (O, O) of the covariance of all, `misses` (O,) from what is believed
+    beforehand.
     """
 
+    places: Sequence[int]
     rates: Array
     spreads: Array
     own_spread: float
@@ -71,6 +75,14 @@ class _Fit:
         return -0.5 * float(self.misses @ _solved(self.root, self.misses)) - float(
             np.log(np.diag(self.root)).sum()
         )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The fit to what was seen for each scale and loudness, and how likely each of these is."""
+
+    fits: Sequence[_Fit]
+    shares: Array
 
 
 class PhasePosterior:
@@ -92,30 +104,32 @@ class PhasePosterior:
         return np.exp(np.stack(means, axis=1))
 
     def see(self, seen: Sequence[tuple[int, Figures]]) -> None:
-        """Learn from the figures of trials, each of the candidate at a place, and forget the earlier ones."""
-        self._places = [place for place, _ in seen]
-        self._seen = self._seen_in([figures for _, figures in seen])
-        self._fits = [self._fitted(scale, louder) for scale in _SCALES for louder in _NOISES]
-        logs = np.array([fit.evidence for fit in self._fits]) + np.log(_LIKELY)
+        """Learn from the figures of trials, each of the candidate at a place, and forget the earlier ones.
+
+        Where this is interrupted, what was known before stays.
+        """
+        numbers = self._seen_in([place for place, _ in seen], [figures for _, figures in seen])
+        fits = [self._fitted(numbers, scale, louder) for scale in _SCALES for louder in _NOISES]
+        logs = np.array([fit.evidence for fit in fits]) + np.log(_LIKELY)
         shares = np.exp(logs - logs.max())
-        self._shares = shares / shares.sum()
+        self._known = _Known(fits, shares / shares.sum())
 
     @property
     def louder(self) -> float:
         """How many times as far apart trials of one configuration are as each of them shows by itself."""
-        return float(self._shares @ np.tile(_NOISES, len(_SCALES)))
+        return float(self._known.shares @ np.tile(_NOISES, len(_SCALES)))
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[Array, ...]:
         """Return joint draws, one array (N, count) for each of PHASES."""
-        counts = _divided(count, self._shares)
-        parts = [self._drawn(fit, each, rng) for fit, each in zip(self._fits, counts, strict=True) if each]
+        known, counts = self._known, _divided(count, self._known.shares)
+        parts = [self._drawn(fit, each, rng) for fit, each in zip(known.fits, counts, strict=True) if each]
         return tuple(np.hstack([part[number] for part in parts]) for number in range(_BLOCK))
 
     def _drawn(self, fit: _Fit, count: int, rng: np.random.Generator) -> list[Array]:
         weights = fit.spreads[:, None] * rng.standard_normal((len(fit.spreads), count))
         classes = int(self._class.max()) + 1
         own = fit.own_spread * rng.standard_normal((_BLOCK, classes, count))
-        if self._places:
+        if fit.places:
             self._condition(fit, weights, own, rng)
         rates, changes = weights[:_PARAMETERS], weights[_PARAMETERS:]
         return [
@@ -125,14 +139,14 @@ class PhasePosterior:
 
     def _of_work(self, phase: Phase, fit: _Fit, rates: Array) -> Array:
         """Return what the work of a phase takes at draws of the rates: (N, draws)."""
-        if not self._places:
+        if not fit.places:
             return self._roofline.exact(phase, rates)
         means, slopes = self._roofline.linear(phase, fit.rates)  # what was seen was conditioned on likewise
         return np.asarray(means[:, None] + slopes @ (rates - fit.rates[:, None]))
 
     def _condition(self, fit: _Fit, weights: Array, own: Array, rng: np.random.Generator) -> None:
         """Turn draws of what is believed beforehand into draws of what is after the trials, in place."""
-        cells = [(number, self._class[place]) for place in self._places for number in range(_BLOCK)]
+        cells = [(number, self._class[place]) for place in fit.places for number in range(_BLOCK)]
         seen = fit.design @ weights + np.array([own[cell] for cell in cells])
         seen += np.linalg.cholesky(fit.noise) @ rng.standard_normal(seen.shape)
         pulls = _solved(fit.root, fit.misses[:, None] - seen)
@@ -140,59 +154,61 @@ class PhasePosterior:
         for cell, pull in zip(cells, pulls, strict=True):
             own[cell] += fit.own_spread**2 * pull
 
-    def _fitted(self, scale: float, louder: float) -> _Fit:
+    def _fitted(self, seen: _Seen, scale: float, louder: float) -> _Fit:
         """Return the distribution with the rates that explain the trials best: Gauss-Newton, half steps."""
         spreads = np.concatenate([Roofline.spreads(self._prior), scale * self._effects.spreads])
-        fit = self._at(np.zeros(_PARAMETERS), spreads, scale, louder)
-        for _ in range(_ROUNDS if self._places else 0):
+        fit = self._at(seen, np.zeros(_PARAMETERS), spreads, scale, louder)
+        for _ in range(_ROUNDS if seen.places else 0):
             slopes = fit.design[:, :_PARAMETERS]
             best = spreads[:_PARAMETERS] ** 2 * (slopes.T @ _solved(fit.root, fit.misses))
-            fit = self._at((fit.rates + best) / 2, spreads, scale, louder)
+            fit = self._at(seen, (fit.rates + best) / 2, spreads, scale, louder)
         return fit
 
-    def _at(self, rates: Array, spreads: Array, scale: float, louder: float) -> _Fit:
+    def _at(self, seen: _Seen, rates: Array, spreads: Array, scale: float, louder: float) -> _Fit:
         """Return the distribution linear around ``rates``."""
-        means, slopes = self._linear(rates)
-        noise = self._seen.noise(louder)
+        means, slopes = self._linear(seen.places, rates)
+        noise = seen.noise(louder)
         by_rates = (slopes * spreads[:_PARAMETERS] ** 2) @ slopes.T
-        covariance = by_rates + scale**2 * self._seen.alike + noise
+        covariance = by_rates + scale**2 * seen.alike + noise
         return _Fit(
+            places=seen.places,
             rates=rates,
             spreads=spreads,
             own_spread=scale * _OWN,
             noise=noise,
-            design=np.hstack([slopes, self._seen.effects]),
+            design=np.hstack([slopes, seen.effects]),
             root=np.asarray(np.linalg.cholesky(covariance), dtype=np.float64),
-            misses=self._seen.logs - (means - slopes @ rates),
+            misses=seen.logs - (means - slopes @ rates),
         )
 
-    def _seen_in(self, figures: Sequence[Figures]) -> _Seen:
-        effects = self._effects_seen()
+    def _seen_in(self, places: Sequence[int], figures: Sequence[Figures]) -> _Seen:
+        effects = self._effects_seen(places)
         own, shared = self._noises(figures)
         return _Seen(
+            places=places,
             logs=np.array([each.logs for each in figures]).ravel(),
             effects=effects,
-            alike=(effects * self._effects.spreads**2) @ effects.T + _OWN**2 * self._likeness(),
+            alike=(effects * self._effects.spreads**2) @ effects.T + _OWN**2 * self._likeness(places),
             own_noise=own,
             shared_noise=shared,
         )
 
-    def _effects_seen(self) -> Array:
+    def _effects_seen(self, places: Sequence[int]) -> Array:
         """Return the features of the numbers seen: (O, weights of choices)."""
-        of_phase = [self._effects.design(phase, self._places) for phase in PHASES]
+        of_phase = [self._effects.design(phase, places) for phase in PHASES]
         return np.stack(of_phase, axis=1).reshape(-1, len(self._effects.spreads))
 
-    def _linear(self, rates: Array) -> tuple[Array, Array]:
+    def _linear(self, places: Sequence[int], rates: Array) -> tuple[Array, Array]:
         """Return what the work of the numbers seen should take, and its slopes: (O,), (O, rates)."""
         of_phase = [self._roofline.linear(phase, rates) for phase in PHASES]
-        means = np.stack([means[self._places] for means, _ in of_phase], axis=1)
-        slopes = np.stack([slopes[self._places] for _, slopes in of_phase], axis=1)
+        means = np.stack([means[places] for means, _ in of_phase], axis=1)
+        slopes = np.stack([slopes[places] for _, slopes in of_phase], axis=1)
         return means.ravel(), slopes.reshape(-1, _PARAMETERS)
 
-    def _likeness(self) -> Array:
+    def _likeness(self, places: Sequence[int]) -> Array:
         """Return 1 where two numbers seen are of the same phase and of candidates of the same class."""
-        classes = np.repeat(self._class[self._places], _BLOCK)
-        phases = np.tile(np.arange(_BLOCK), len(self._places))
+        classes = np.repeat(self._class[places], _BLOCK)
+        phases = np.tile(np.arange(_BLOCK), len(places))
         alike = (classes[:, None] == classes) & (phases[:, None] == phases)
         return alike.astype(np.float64)
 

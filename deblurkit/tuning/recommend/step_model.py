@@ -46,23 +46,24 @@ class StepModel:
         return candidate.key in self._place
 
     def fit(self, trials: Sequence[Trial]) -> None:
-        """Learn from trials: all that there are so far."""
-        self.observed_out_of_memory = {each.key for each in trials if each.outcome == "out of memory"}
-        self._trials: dict[str, list[Trial]] = {}
+        """Learn from trials: all that there are so far. Interrupted, it knows what it did before."""
+        measured: dict[str, list[Trial]] = {}
         for trial in trials:
             if trial.outcome == "measured" and trial.step_seconds and trial.key in self._place:
-                self._trials.setdefault(trial.key, []).append(trial)
-        self._drawn: tuple[Array, ...] | None = None
-        self._estimates: dict[str, Estimate] = {}
+                measured.setdefault(trial.key, []).append(trial)
         if self._posterior is not None:
             shares = self._expected_shares(self._posterior)
             self._posterior.see(
                 [
                     (place, figures_of(trial, self._candidates[place], shares[place]))
-                    for key, each in self._trials.items()
+                    for key, each in measured.items()
                     for place, trial in ((self._place[key], trial) for trial in each)
                 ]
             )
+        self.observed_out_of_memory = {each.key for each in trials if each.outcome == "out of memory"}
+        self._trials = measured
+        self._drawn: tuple[Array, ...] | None = None
+        self._estimates: dict[str, Estimate] = {}
 
     def samples(self, candidates: Sequence[Candidate], count: int, seed: int) -> Array:
         """Return joint draws of the seconds of a step, without a measurement's noise: (count, candidates)."""

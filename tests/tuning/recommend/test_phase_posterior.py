@@ -60,3 +60,18 @@ def test_trials_further_apart_than_they_show_by_themselves_are_louder(posterior,
     quiet = posterior.louder
     posterior.see([(at, figures(logs[at] + rng.normal(0, 0.03), 0.01)) for at in places])
     assert posterior.louder > quiet >= 1
+
+
+def test_an_interrupt_while_learning_leaves_what_was_known(posterior, monkeypatch):
+    posterior.see([(5, figures([0.5, 1, -3, -4]))])
+    before, louder = posterior.draw(50, np.random.default_rng(0)), posterior.louder
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(posterior, "_fitted", interrupted)
+        posterior.see([(5, figures([0.5, 1, -3, -4])), (9, figures([0.7, 1, -3, -4]))])
+    after = posterior.draw(50, np.random.default_rng(0))
+    assert all((one == other).all() for one, other in zip(before, after, strict=True))
+    assert posterior.louder == louder
+
+
+def interrupted(*given):
+    raise KeyboardInterrupt

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from deblurkit.tuning.recommend.phase_posterior import PhasePosterior
 from deblurkit.tuning.recommend.records import Candidate, Trial
 from deblurkit.tuning.recommend.step_model import StepModel
 
@@ -137,3 +138,17 @@ def test_two_devices_take_half_the_micro_steps_and_sum_their_gradients(space, wo
     assert estimate.seconds == pytest.approx(expected, rel=0.05)
     assert estimate.phases["all_reduce"] == pytest.approx(link, rel=0.3)
     assert not estimate.is_measured
+
+
+def test_an_interrupt_while_learning_leaves_what_was_known(space, work, prior, machine_of, monkeypatch):
+    machine = machine_of(3)
+    model, _ = told(space, work, prior, machine, trials=2, seed=1)
+    before = [(model.estimate(each), model.believed(each)) for each in space]
+
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(PhasePosterior, "see", interrupted)
+        model.fit([machine.run(each) for each in space[:5]])
+    assert [(model.estimate(each), model.believed(each)) for each in space] == before

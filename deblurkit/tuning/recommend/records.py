@@ -12,6 +12,7 @@ from deblurkit.config.schema import Config
 Settings: TypeAlias = Mapping[str, Any]  # plain values by dotted name
 Effect: TypeAlias = Literal["none", "rounding", "accuracy"]
 Outcome: TypeAlias = Literal["measured", "out of memory", "timed out", "killed", "failed"]
+Memory: TypeAlias = Literal["device", "host"]
 
 CONFIDENCE = 0.9  # of every interval that is told
 
@@ -99,6 +100,7 @@ class Trial:
         host_bytes: most that the process held (PSS); None where that cannot be read.
         is_cached: whether it was taken from an earlier search on this machine.
         reserved_bytes: most that PyTorch's allocator had taken of the device; None on a CPU.
+        ran_out: the memory that ran out; None where none did, or where it is not known which.
     """
 
     key: str
@@ -111,6 +113,7 @@ class Trial:
     host_bytes: int | None = None
     is_cached: bool = False
     reserved_bytes: int | None = None
+    ran_out: Memory | None = None
 
 
 @dataclass(frozen=True)

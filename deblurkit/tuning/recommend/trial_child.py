@@ -26,6 +26,7 @@ from deblurkit.training.out_of_memory import forget, is_out_of_memory
 from deblurkit.training.profiling.workplace import Workplace, workplace
 from deblurkit.training.step import StepRecord
 from deblurkit.training.support import check_supported
+from deblurkit.tuning.recommend.records import Memory
 from deblurkit.tuning.recommend.trial_request import MOST_TIMES, TrialAnswer, TrialRequest, request_in
 from deblurkit.tuning.step_memory import measure_step
 
@@ -50,7 +51,15 @@ def attempt(request: TrialRequest) -> TrialAnswer:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return TrialAnswer("out of memory", first_line(error))
+        return TrialAnswer("out of memory", first_line(error), ran_out=_memory_of(error))
+
+
+def _memory_of(error: Exception) -> Memory:
+    """Return which memory has run out, where `is_out_of_memory` says that one has."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "device"
+    is_of_cpu = isinstance(error, MemoryError) or "CPUAllocator" in str(error)
+    return "host" if is_of_cpu or not torch.cuda.is_available() else "device"
 
 
 def at_its_largest(config: Config) -> Config:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
-from deblurkit.tuning.recommend.records import Outcome
+from deblurkit.tuning.recommend.records import Memory, Outcome
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class TrialAnswer:
         phases: median seconds of a step by phase.
         peak_bytes: most bytes of tensors in a step; None where nobody has counted.
         reserved_bytes: most that the allocator had taken of a GPU; None on a CPU.
+        ran_out: the memory that ran out; None where none did.
     """
 
     outcome: Outcome
@@ -56,6 +57,7 @@ class TrialAnswer:
     phases: Mapping[str, float] | None = None
     peak_bytes: int | None = None
     reserved_bytes: int | None = None
+    ran_out: Memory | None = None
 
     def as_json(self) -> str:
         """Return it as `answer_in` reads it."""

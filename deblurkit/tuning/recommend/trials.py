@@ -86,6 +86,7 @@ def run_trial(
         peak_bytes=answer.peak_bytes,
         host_bytes=most_bytes,
         reserved_bytes=answer.reserved_bytes,
+        ran_out=answer.ran_out,
     )
 
 
@@ -172,7 +173,8 @@ class _Watch:
             self._look()
             if host_bytes is not None and (self.most_bytes or 0) > host_bytes:
                 held, room = format_bytes(self.most_bytes or 0), format_bytes(host_bytes)
-                return TrialAnswer("out of memory", f"it held {held} of the machine's, {room} are there")
+                detail = f"it held {held} of the machine's, {room} are there"
+                return TrialAnswer("out of memory", detail, ran_out="host")
             if clock() > until:
                 return TrialAnswer("timed out", f"not done after {format_duration(limit_seconds)}")
         return None
@@ -232,7 +234,7 @@ def _without_answer(child: _Child, *, kills_before: Mapping[str, int]) -> TrialA
     if code < 0:
         detail = f"by {_signal_name(-code)}"
         if code == -signal.SIGKILL and _has_killed(kills_before, _kills(oom_counts())):
-            detail += ", by the kernel: out of memory"
+            return TrialAnswer("killed", f"{detail}, by the kernel: out of memory", ran_out="host")
         return TrialAnswer("killed", detail)
     return TrialAnswer("failed", child.last_line() or f"ended with exit code {code} and said nothing")
 

@@ -96,16 +96,42 @@ def test_the_runs_own_data_can_be_taken(request_of):
     assert found.outcome == "measured" and found.phases["data"] > 0
 
 
-def test_out_of_memory_is_an_answer(request_of, monkeypatch):
+def raising(error):
     def fail(*arguments, **settings):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+        raise error
 
-    monkeypatch.setattr(trial_child, "workplace", fail)
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "detail", "memory"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
+            "CUDA out of memory. Tried to allocate 2.00 GiB.",
+            "device",
+        ),
+        (MemoryError("too much"), "too much", "host"),
+        (
+            RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."
+            ),
+            "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.",
+            "host",
+        ),
+    ],
+)
+def test_out_of_memory_is_an_answer_that_says_which(request_of, monkeypatch, error, detail, memory):
+    monkeypatch.setattr(trial_child, "workplace", raising(error))
     found = attempt(request_of())
-    assert (found.outcome, found.detail) == (
-        "out of memory",
-        "CUDA out of memory. Tried to allocate 2.00 GiB.",
-    )
+    assert (found.outcome, found.detail, found.ran_out) == ("out of memory", detail, memory)
+
+
+@pytest.mark.parametrize(("has_gpu", "memory"), [(True, "device"), (False, "host")])
+def test_a_library_that_is_out_of_memory_is_so_where_it_computes(request_of, monkeypatch, has_gpu, memory):
+    monkeypatch.setattr(trial_child, "workplace", raising(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
+    assert attempt(request_of()).ran_out == memory
 
 
 def test_memory_that_runs_out_in_the_followed_step_leaves_the_times(request_of, monkeypatch):
@@ -118,16 +144,12 @@ def test_memory_that_runs_out_in_the_followed_step_leaves_the_times(request_of, 
 
 
 def test_what_the_user_can_mend_is_an_answer_and_what_is_ours_is_not(request_of, monkeypatch):
-    def fail(error):
-        def raise_it(*arguments, **settings):
-            raise error
-
-        return raise_it
-
-    monkeypatch.setattr(trial_child, "workplace", fail(DeblurkitError("no dataset at DATA.ROOT\nsee there")))
+    monkeypatch.setattr(
+        trial_child, "workplace", raising(DeblurkitError("no dataset at DATA.ROOT\nsee there"))
+    )
     found = attempt(request_of())
     assert (found.outcome, found.detail) == ("failed", "no dataset at DATA.ROOT")
-    monkeypatch.setattr(trial_child, "workplace", fail(RuntimeError("shapes do not match")))
+    monkeypatch.setattr(trial_child, "workplace", raising(RuntimeError("shapes do not match")))
     with pytest.raises(RuntimeError, match="shapes"):
         attempt(request_of())
 

@@ -68,6 +68,7 @@ def test_an_answer_counts_though_the_process_does_not_end(trial_of):
 def test_a_process_that_a_signal_kills_is_a_row_with_its_name(trial_of, name):
     found = trial_of(f"import os, signal; os.kill(os.getpid(), signal.{name})")
     assert found.outcome == "killed" and found.detail.startswith(f"by {name}")
+    assert found.ran_out is None
 
 
 def test_where_the_kernel_has_counted_a_kill_it_is_said(trial_of, monkeypatch):
@@ -79,6 +80,7 @@ def test_where_the_kernel_has_counted_a_kill_it_is_said(trial_of, monkeypatch):
     monkeypatch.setattr("deblurkit.tuning.recommend.trials.oom_counts", lambda: next(counts))
     found = trial_of("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert (found.outcome, found.detail) == ("killed", "by SIGKILL, by the kernel: out of memory")
+    assert found.ran_out == "host"
 
 
 def test_a_process_that_fails_is_a_row_with_the_last_line_that_it_has_said(trial_of):
@@ -101,7 +103,14 @@ def test_more_memory_than_there_is_ends_it(trial_of):
     code = "import time; held = b'x' * 2**28; time.sleep(600)"
     found = trial_of(code, host_bytes=2**27)
     assert found.outcome == "out of memory" and "128.0 MiB are there" in found.detail
+    assert found.ran_out == "host"
     assert found.host_bytes > 2**27
+
+
+def test_which_memory_ran_out_is_the_processs_to_say(trial_of):
+    answer = TrialAnswer("out of memory", "CUDA out of memory", ran_out="device")
+    found = trial_of(f"print('''{answer.as_json()}''')")
+    assert (found.outcome, found.ran_out) == ("out of memory", "device")
 
 
 def test_what_it_held_is_seen(trial_of):

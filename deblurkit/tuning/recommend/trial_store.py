@@ -55,7 +55,7 @@ _OF_DATA = (
     "DATALOADER.",
 )
 _SAME = 1.01  # times as much memory as before is the same
-_LIMITS = ("device_bytes", "host_bytes", "trial_seconds")
+_LIMITS = ("device_bytes", "host_bytes")
 
 
 def default_path() -> Path:
@@ -90,8 +90,8 @@ class TrialStore:
     def find(self, candidate: Candidate, hardware: str) -> Trial | None:
         """Return the newest trial that tells what one would give now, None where there is none.
 
-        What was measured counts where it held no more than the budget gives; a trial that was ended by its
-        time, where there is no more of that; out of memory, or killed, where there is no more memory.
+        What was measured counts where it held no more than the budget gives; out of memory, or killed for
+        want of it, where there is no more memory.
         """
         for line in reversed(self._kept.get(self._digest(candidate, hardware), [])):
             trial = _trial_in(line.get("trial"))
@@ -100,8 +100,8 @@ class TrialStore:
         return None
 
     def add(self, candidate: Candidate, hardware: str, trial: Trial) -> None:
-        """Keep a trial; not one that has failed, as that may have a cause that is gone tomorrow."""
-        if trial.outcome == "failed" or trial.is_cached:
+        """Keep a trial, but for one whose cause may be gone tomorrow: it took too long, or has failed."""
+        if not _lasts(trial) or trial.is_cached:
             return
         budget = asdict(self._budget)
         limits = {name: budget[name] for name in _LIMITS}
@@ -131,11 +131,11 @@ class TrialStore:
 
     def _counts(self, trial: Trial, before: Budget) -> bool:
         now = self._budget
+        if not _lasts(trial):
+            return False
         if trial.outcome == "measured":
             is_whole = trial.peak_bytes is not None or not self._follow_memory
             return is_whole and _is_within(trial, now)
-        if trial.outcome == "timed out":
-            return now.trial_seconds <= before.trial_seconds
         return _no_more(now.device_bytes, before.device_bytes) and _no_more(now.host_bytes, before.host_bytes)
 
 
@@ -151,6 +151,11 @@ def step_values(config: Config, *, use_data: bool) -> dict[str, Any]:
     if "DATA.ROOT" in values:
         values["DATA.ROOT"] = str(config.data.root.absolute())
     return values
+
+
+def _lasts(trial: Trial) -> bool:
+    """Return whether a trial would come to the same tomorrow; a busy machine may end one too."""
+    return trial.outcome in ("measured", "out of memory") or trial.ran_out is not None
 
 
 def _is_among(key: str, names: tuple[str, ...]) -> bool:

@@ -137,7 +137,7 @@ def test_what_was_measured_counts_where_it_fits(candidate, tmp_path):
 def test_out_of_memory_counts_where_there_is_no_more_of_it(candidate, tmp_path, outcome):
     path = tmp_path / "trials.jsonl"
     store = TrialStore(path, budget=Budget(device_bytes=24 * GIB, host_bytes=64 * GIB))
-    store.add(candidate(), CPU, Trial("1 {}", outcome, "asked for 2 GiB", 4.0))
+    store.add(candidate(), CPU, Trial("1 {}", outcome, "asked for 2 GiB", 4.0, ran_out="host"))
     assert found_with(path, candidate(), device_bytes=24 * GIB, host_bytes=64 * GIB)
     assert found_with(path, candidate(), device_bytes=24 * GIB + 2**20, host_bytes=64 * GIB + 2**20)
     assert found_with(path, candidate(), device_bytes=16 * GIB, host_bytes=32 * GIB)
@@ -145,18 +145,25 @@ def test_out_of_memory_counts_where_there_is_no_more_of_it(candidate, tmp_path, 
     assert not found_with(path, candidate(), device_bytes=24 * GIB)
 
 
-def test_a_trial_that_was_ended_counts_where_there_is_no_more_time(candidate, tmp_path):
+@pytest.mark.parametrize("outcome", ["failed", "timed out", "killed"])
+def test_what_may_go_well_tomorrow_is_not_kept(candidate, tmp_path, outcome):
     path = tmp_path / "trials.jsonl"
-    store = TrialStore(path, budget=Budget(device_bytes=GIB, trial_seconds=60.0, trials=3))
-    store.add(candidate(), CPU, Trial("1 {}", "timed out", "why", 60.0))
-    assert found_with(path, candidate(), device_bytes=2 * GIB, trial_seconds=60.0, trials=10)
-    assert found_with(path, candidate(), trial_seconds=30.0)
-    assert not found_with(path, candidate(), device_bytes=GIB, trial_seconds=120.0)
+    store = TrialStore(path)
+    store.add(candidate(), CPU, Trial("1 {}", outcome, "on a busy machine", 4.0))
+    assert store.find(candidate(), CPU) is None and not path.exists()
 
 
-def test_failures_and_trials_that_were_kept_already_are_not_kept(candidate, tmp_path):
+@pytest.mark.parametrize("outcome", ["timed out", "killed"])
+def test_nor_does_it_count_where_an_earlier_version_has_kept_it(candidate, tmp_path, outcome):
+    path = tmp_path / "trials.jsonl"
+    TrialStore(path).add(candidate(), CPU, measured())
+    line = json.loads(path.read_text())
+    path.write_text(json.dumps({**line, "trial": {**line["trial"], "outcome": outcome, "step_seconds": []}}))
+    assert TrialStore(path).find(candidate(), CPU) is None
+
+
+def test_trials_that_were_kept_already_are_not_kept(candidate, tmp_path):
     store = TrialStore(tmp_path / "trials.jsonl")
-    store.add(candidate(), CPU, Trial("1 {}", "failed", "no kernel", 4.0))
     store.add(candidate(), CPU, measured(is_cached=True))
     assert store.find(candidate(), CPU) is None and not (tmp_path / "trials.jsonl").exists()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
@@ -12,7 +12,8 @@ from deblurkit.tuning.recommend.cards import Prior
 from deblurkit.tuning.recommend.choice_effects import class_of
 from deblurkit.tuning.recommend.front import in_order, pareto_front, path_between
 from deblurkit.tuning.recommend.next_trial import chance_of_faster, gains
-from deblurkit.tuning.recommend.records import Budget, Candidate, Row, Trial, Work
+from deblurkit.tuning.recommend.records import Budget, Candidate, Memory, Row, Trial, Work
+from deblurkit.tuning.recommend.refused import Refused, too_many
 from deblurkit.tuning.recommend.roofline import Array
 from deblurkit.tuning.recommend.step_model import StepModel
 from deblurkit.tuning.recommend.trial_figures import BETWEEN
@@ -37,6 +38,14 @@ class HeldBytes(Protocol):
     def host_bytes(self) -> int | None:
         """Most of the machine; None where unknown."""
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether it may hold more than these."""
+
+    @property
+    def from_(self) -> str:
+        """Where the bytes are from; or why there are none."""
+
 
 @dataclass
 class _Entry:
@@ -57,12 +66,21 @@ class _Entry:
         return None if self.held is None else self.held.host_bytes
 
     @property
+    def needs(self) -> Mapping[Memory, int | None]:
+        return {"device": self.peak_bytes, "host": self.host_bytes}
+
+    @property
     def was_measured(self) -> bool:
         return self.trial is not None and self.trial.outcome == "measured"
 
     @property
     def has_failed(self) -> bool:
         return self.trial is not None and not self.was_measured
+
+    @property
+    def ran_out(self) -> bool:
+        trial = self.trial
+        return trial is not None and (trial.outcome == "out of memory" or trial.ran_out is not None)
 
 
 class Search:
@@ -87,14 +105,14 @@ class Search:
     ) -> None:
         """Take the candidates, the configuration as it is first, and what is known of each by its key."""
         self._budget, self._run, self._on_trial, self._seed = budget, run, on_trial, seed
-        self._model = StepModel(candidates, work, prior=prior)
+        self._steps, self._learnt = StepModel(candidates, work, prior=prior), 0
         self._entries = [
             _Entry(each, key, memory.get(key), key in work)
             for each, key in ((each, each.key) for each in candidates)
         ]
         unchanged = (each for each in self._entries if not each.candidate.settings)
         self._start = next(unchanged, self._entries[0])
-        self._refused: int | None = None  # least bytes that were too many when tried
+        self._refused = Refused()
         self.trials: list[Trial] = []
         self.stopped = ""
 
@@ -112,12 +130,12 @@ class Search:
     def rows(self) -> tuple[Row, ...]:
         """Return all rows with their verdicts: the best, the usable ones, fastest first, then the others."""
         best = self.best()
+        entries = {entry.key: entry for entry in self._entries}
         rows = in_order([self._row(entry) for entry in self._entries], best)
-        bounds = {entry.key for entry in self._entries if getattr(entry.held, "is_bound", False)}
-        return tuple(self._judged(row, best, bounds) for row in rows)
+        return tuple(self._judged(row, best, entries[row.candidate.key]) for row in rows)
 
     def best(self) -> Row | None:
-        """Return the recommended row; None where nothing that fits is known.
+        """Return the recommended row; None where nothing that fits is known, or all trials have failed.
 
         It is the fastest by all trials together, so that one that was lucky in its own does not win by that.
         """
@@ -141,10 +159,17 @@ class Search:
     def _learn(self, entry: _Entry, trial: Trial) -> None:
         self.trials.append(trial)
         entry.trial = trial
-        needed = entry.peak_bytes
-        if trial.outcome == "out of memory" and needed is not None:
-            self._refused = needed if self._refused is None else min(self._refused, needed)
-        self._model.fit(self.trials)
+        needed = None if trial.ran_out is None else entry.needs[trial.ran_out]
+        if trial.ran_out is not None and needed is not None:
+            self._refused.note(entry.candidate, trial.ran_out, needed)
+
+    @property
+    def _model(self) -> StepModel:
+        """What is known of steps by all trials; it learns when asked, as an interrupt may end learning."""
+        if self._learnt < len(self.trials):
+            self._steps.fit(self.trials)
+            self._learnt = len(self.trials)
+        return self._steps
 
     def _next(self) -> _Entry | None:
         """Return what to try; None, and why in `stopped`, where there is nothing."""
@@ -224,7 +249,7 @@ class Search:
         chance = 1.0
         for axis, word in entry.candidate.choices.items():
             like = [each for each in tried if each.candidate.choices.get(axis) == word]
-            broken = sum(each.has_failed and not _ran_out(each) for each in like)
+            broken = sum(each.has_failed and not each.ran_out for each in like)
             chance *= 1 - broken / (1 + len(like))
         return chance
 
@@ -236,9 +261,9 @@ class Search:
         ):
             if there is not None and (needed is None or needed > there):
                 return False
-        if _ran_out(entry):
-            return False
-        return self._refused is None or entry.peak_bytes is None or entry.peak_bytes < self._refused
+        if entry.trial is not None and (entry.was_measured or entry.ran_out):
+            return entry.was_measured
+        return too_many(entry.needs, self._refused.for_steps_like(entry.candidate)) is None
 
     def _may_run(self, entry: _Entry) -> bool:
         return entry.is_known and not entry.has_failed and self._fits(entry)
@@ -246,13 +271,15 @@ class Search:
     def _may_be_best(self) -> list[_Entry]:
         """Return those that could be recommended: tried ones, and of several devices those tried on one.
 
-        Where no trial went well, all that may run.
+        Before the first trial, all that may run.
         """
         usable = [entry for entry in self._entries if self._may_run(entry)]
         classes = {class_of(entry.candidate) for entry in usable if entry.was_measured}
         several = [entry for entry in usable if entry.candidate.devices > 1] if classes else []
         known = [entry for entry in usable if entry.was_measured]
-        return [*known, *(entry for entry in several if class_of(entry.candidate) in classes)] or usable
+        if not self.trials:
+            return usable
+        return [*known, *(entry for entry in several if class_of(entry.candidate) in classes)]
 
     def _row(self, entry: _Entry) -> Row:
         return Row(
@@ -264,14 +291,16 @@ class Search:
             trial=entry.trial,
         )
 
-    def _judged(self, row: Row, best: Row | None, bounds: Container[str]) -> Row:
+    def _judged(self, row: Row, best: Row | None, entry: _Entry) -> Row:
         """Return the row with its verdict."""
-        key = row.candidate.key
-        if best is not None and key == best.candidate.key:
+        if best is not None and entry.key == best.candidate.key:
             return best
-        verdict = verdict_of(row, best, budget=self._budget, is_bound=key in bounds, refused=self._refused)
+        verdict = verdict_of(
+            row,
+            best,
+            budget=self._budget,
+            is_bound=entry.held is not None and entry.held.is_bound,
+            refused=self._refused.for_steps_like(entry.candidate),
+            unknown="" if entry.held is None or entry.held.peak_bytes is not None else entry.held.from_,
+        )
         return replace(row, verdict=verdict)
-
-
-def _ran_out(entry: _Entry) -> bool:
-    return entry.trial is not None and entry.trial.outcome == "out of memory"

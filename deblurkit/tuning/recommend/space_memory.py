@@ -75,7 +75,7 @@ def predict_space(
     """Return what each candidate holds, by its key.
 
     Args:
-        candidates: of one space; at least one.
+        candidates: of one space.
         device_kind: of the device that the run is for.
         frame_shape: rows and columns of the held-out frames; None leaves the validation out.
         num_frames: blurry frames of the training split; None: the cache fills its budget.
@@ -86,6 +86,8 @@ def predict_space(
         on_progress: told how many steps are known or passed over, of how many.
         predict: gives the memory of each configuration of a job.
     """
+    if not candidates:
+        return {}
     host = _Host(device_kind, frame_shape, num_frames, storage)
     kept = KeptResults(store, about=["memory", device_kind, frame_shape])
     plan = _Plan(_classes_of(candidates), host, budget, kept, on_progress)
@@ -228,7 +230,7 @@ class _Plan:
         """Note what a prediction has come to."""
         group, known = self._running.pop(job)
         if isinstance(outcome, Exception):
-            group.failed = f"no prediction: {outcome}"
+            group.failed = str(outcome)
         else:
             group.steps = dict(zip(group.configs, outcome, strict=True))
             if known is not None:

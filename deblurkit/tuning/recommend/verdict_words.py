@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from deblurkit.tuning.recommend.front import rate_of
-from deblurkit.tuning.recommend.records import Budget, Row
+from deblurkit.tuning.recommend.records import Budget, Memory, Row
+from deblurkit.tuning.recommend.refused import too_many
 from deblurkit.units import format_bytes, format_rate, plural
 
+_WHERE: Mapping[Memory, str] = {"device": "", "host": " of host memory"}
 
-def verdict_of(row: Row, best: Row | None, *, budget: Budget, is_bound: bool, refused: int | None) -> str:
+
+def verdict_of(
+    row: Row,
+    best: Row | None,
+    *,
+    budget: Budget,
+    is_bound: bool,
+    refused: Mapping[Memory, int],
+    unknown: str = "",
+) -> str:
     """Return why ``row`` is not the best.
 
     Args:
@@ -15,17 +28,18 @@ def verdict_of(row: Row, best: Row | None, *, budget: Budget, is_bound: bool, re
         best: the recommended one; None where there is none.
         budget: that the search has.
         is_bound: whether the row's bytes are those that it needs at least.
-        refused: bytes said to be needed by the least that was out of memory when tried; None: none was.
+        refused: of each memory, bytes said to be needed by the least that ran out of it when tried.
+        unknown: why the row's memory could not be predicted; empty where it was.
     """
     if row.trial is not None and row.trial.outcome != "measured":
         detail = f": {row.trial.detail}" if row.trial.detail else ""
         return f"{row.trial.outcome} when tried{detail}"
     if not row.fits:
-        return _why_not_fitting(row, budget, "needs at least" if is_bound else "needs", refused)
+        return _why_not_fitting(row, budget, "needs at least" if is_bound else "needs", refused, unknown)
     if row.estimate is None:
-        return "nothing is known of its step"
-    if best is None:
-        return _speed(row)
+        return "nothing is known of its step" + (f", nor of its memory: {unknown}" if unknown else "")
+    if best is None:  # though it may run
+        return f"no trial gave figures, so that nothing is recommended: {_speed(row)}"
     return _beside(row, best)
 
 
@@ -34,19 +48,22 @@ def best_verdict(row: Row, fitting: int, of: int) -> str:
     return f"the fastest of {fitting} that fit of {plural(of, 'candidate')}: {_speed(row)}"
 
 
-def _why_not_fitting(row: Row, budget: Budget, needs: str, refused: int | None) -> str:
-    for held, there, where in (
-        (row.peak_bytes, budget.device_bytes, ""),
-        (row.host_bytes, budget.host_bytes, " of host memory"),
-    ):
-        if held is not None and there is not None and held > there:
-            return f"{needs} {format_bytes(held)}{where}, {format_bytes(there)} are there"
-    if refused is not None and row.peak_bytes is not None:
+def _why_not_fitting(
+    row: Row, budget: Budget, needs: str, refused: Mapping[Memory, int], unknown: str
+) -> str:
+    needed: dict[Memory, int | None] = {"device": row.peak_bytes, "host": row.host_bytes}
+    there: dict[Memory, int | None] = {"device": budget.device_bytes, "host": budget.host_bytes}
+    for memory, where in _WHERE.items():
+        held, room = needed[memory], there[memory]
+        if held is not None and room is not None and held > room:
+            return f"{needs} {format_bytes(held)}{where}, {format_bytes(room)} are there"
+    short = too_many(needed, refused)
+    if short is not None:
         return (
-            f"{needs} {format_bytes(row.peak_bytes)}, and one that needs {format_bytes(refused)} was out of"
-            " memory when tried"
+            f"{needs} {format_bytes(needed[short] or 0)}{_WHERE[short]}, and one that needs"
+            f" {format_bytes(refused[short])} was out of memory when tried"
         )
-    return "its memory could not be predicted"
+    return "its memory could not be predicted" + (f": {unknown}" if unknown else "")
 
 
 def _beside(row: Row, best: Row) -> str:

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from deblurkit.tuning.recommend.front import is_usable
+from deblurkit.tuning.recommend.phase_posterior import PhasePosterior
 from deblurkit.tuning.recommend.records import Budget, Candidate, Trial
 from deblurkit.tuning.recommend.search import Search
 
 GIB = 2**30
 
 
-def held(peak_bytes, host_bytes=None, *, is_bound=False):
-    return SimpleNamespace(peak_bytes=peak_bytes, host_bytes=host_bytes, is_bound=is_bound)
+def held(peak_bytes, host_bytes=None, *, from_="predicted"):
+    return SimpleNamespace(peak_bytes=peak_bytes, host_bytes=host_bytes, is_bound=False, from_=from_)
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def search_of(space, work, prior, memory, machine_of):
         told = {} if on_trial is None else {"on_trial": on_trial}
         return Search(
             given,
-            memory={key: held(peak) for key, peak in bytes_of.items()},
+            memory={key: peak if hasattr(peak, "from_") else held(peak) for key, peak in bytes_of.items()},
             work=work,
             budget=Budget(**budget),
             run=run or (machine or machine_of(0)).run,
@@ -110,7 +111,7 @@ def test_memory_that_runs_out_rules_out_all_that_need_as_much(search_of, space, 
 
     def run(candidate):
         if memory[candidate.key] > truth:
-            return Trial(candidate.key, "out of memory", "3.00 GiB were there", 5.0)
+            return Trial(candidate.key, "out of memory", "3.00 GiB were there", 5.0, ran_out="device")
         return machine.run(candidate)
 
     search = ended(search_of(run=run, device_bytes=20 * GIB))
@@ -247,3 +248,115 @@ def test_several_devices_are_never_tried_and_may_win(search_of, space, work, mem
     assert four.key not in {trial.key for trial in search.trials}
     tried = {trial.key for trial in search.trials}
     assert (search.best().candidate is four) == (one.key in tried)
+
+
+def running_out(machine, memory, *, of="device"):
+    """Return a function that tries candidates, some of which run out of a memory."""
+
+    def run(candidate):
+        if memory(candidate):
+            return Trial(candidate.key, "out of memory", "as told", 5.0, ran_out=of)
+        return machine.run(candidate)
+
+    return run
+
+
+def test_what_was_measured_fits_though_one_that_was_said_to_need_less_ran_out(search_of, machine_of, space):
+    """What is predicted is in the wrong order: the start should need most, and needs less in truth."""
+    start, small = space[0], space[1]
+    bytes_of = {each.key: GIB for each in space} | {start.key: 5 * GIB}
+    run = running_out(machine_of(3, noise=0.01), lambda candidate: candidate is not start)
+    search = ended(search_of(run=run, candidates=[start, small], bytes_of=bytes_of))
+    assert [trial.outcome for trial in search.trials] == ["measured", "out of memory"]
+    assert search.best().candidate is start
+    assert [row.fits for row in search.rows()] == [True, False]
+
+
+def test_a_compiled_step_that_ran_out_rules_out_no_other(search_of, machine_of, space, work):
+    plain = space[0]
+    train = plain.config.train.model_copy(update={"compile_model": True})
+    config = plain.config.model_copy(update={"train": train})
+    compiled = Candidate({"TRAIN.COMPILE_MODEL": True}, config, {**plain.choices, "compile": "on"})
+    first = dataclasses.replace(compiled, settings={})
+    twin = dataclasses.replace(plain, choices={**plain.choices, "compile": "off"})
+    search = search_of(
+        run=running_out(machine_of(3), lambda candidate: candidate is first),
+        candidates=[first, twin],
+        bytes_of={first.key: GIB, twin.key: GIB},
+        work={first.key: work[plain.key], twin.key: work[plain.key]},
+    )
+    assert ended(search).trials[0].outcome == "out of memory"
+    assert search.best().candidate is twin
+
+
+def test_memory_of_the_host_that_runs_out_says_nothing_of_the_devices(search_of, machine_of, space):
+    """All are said to need as much of the device; every second one needs more of the machine."""
+    needs = {each.key: held(GIB, (3 + number % 2) * GIB) for number, each in enumerate(space)}
+    machine = machine_of(3, noise=0.01)
+    search = search_of(
+        run=running_out(machine, lambda each: needs[each.key].host_bytes == 4 * GIB, of="host"),
+        bytes_of=needs,
+        host_bytes=9 * GIB,
+    )
+    ended(search)
+    ran_out = [trial for trial in search.trials if trial.outcome == "out of memory"]
+    assert len(ran_out) == 1
+    assert {row.host_bytes for row in search.rows() if row.fits} == {3 * GIB}
+    others = [row.verdict for row in search.rows() if not row.fits and row.trial is None]
+    assert set(others) == {
+        "needs 4.00 GiB of host memory, and one that needs 4.00 GiB was out of memory when tried"
+    }
+
+
+def test_memory_that_ran_out_without_a_word_of_which_rules_out_that_one_alone(search_of, machine_of, space):
+    machine = machine_of(3, noise=0.01)
+    run = running_out(machine, lambda candidate: candidate is space[0], of=None)
+    search = ended(search_of(run=run, trials=4))
+    assert [trial.outcome for trial in search.trials] == ["out of memory", "measured", "measured", "measured"]
+    assert [row.fits for row in search.rows()].count(False) == 1
+
+
+def test_one_that_the_kernel_killed_for_want_of_memory_rules_out_larger_ones(search_of, machine_of, space):
+    needs = {each.key: held(GIB, number * GIB) for number, each in enumerate(space)}
+    killed = Trial(space[0].key, "killed", "by SIGKILL", 5.0, ran_out="host")
+    search = search_of(run=lambda candidate: killed, bytes_of={**needs, space[0].key: held(GIB, 20 * GIB)})
+    search.step()
+    fitting = {row.candidate.key for row in search.rows() if row.fits}
+    assert fitting == {each.key for each in space[1:20]}
+
+
+def test_where_all_trials_failed_nothing_is_recommended(search_of):
+    search = search_of(run=lambda each: Trial(each.key, "failed", "no kernel", 5.0), trials=3)
+    assert search.best() is not None  # by what is believed, as long as nothing was tried
+    search.step()
+    assert search.best() is None
+    ended(search)
+    assert (search.best(), search.front(), len(search.path())) == (None, (), 1)
+    verdicts = [row.verdict for row in search.rows() if row.trial is None]
+    assert verdicts
+    assert all(
+        each.startswith("no trial gave figures, so that nothing is recommended: ") for each in verdicts
+    )
+
+
+def test_an_interrupt_while_it_learns_loses_no_trial(search_of, machine_of, monkeypatch):
+    search = search_of(machine_of(4))
+    search.step()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(PhasePosterior, "_fitted", interrupted)
+        search.step()
+    assert len(search.trials) == 2
+    tried = [row for row in search.rows() if row.trial is not None]
+    assert len(tried) == 2 and all(row.estimate.is_measured for row in tried)
+    assert search.best().candidate.key in {trial.key for trial in search.trials}
+
+
+def interrupted(*given):
+    raise KeyboardInterrupt
+
+
+def test_why_memory_could_not_be_predicted_is_in_the_verdict(search_of, space, memory):
+    failed = held(None, from_="its process was killed by SIGKILL")
+    search = search_of(bytes_of={**memory, space[3].key: failed}, device_bytes=99 * GIB)
+    row = next(row for row in search.rows() if row.candidate is space[3])
+    assert row.verdict == "its memory could not be predicted: its process was killed by SIGKILL"

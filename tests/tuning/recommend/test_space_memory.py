@@ -151,7 +151,7 @@ def test_an_error_leaves_its_candidates_without_figures():
     for each in space:
         if each.batch_size == 3:
             assert found[each.key].peak_bytes is None and not found[each.key].is_bound
-            assert found[each.key].from_ == "no prediction: its process was killed"
+            assert found[each.key].from_ == "its process was killed"
         else:
             assert found[each.key].peak_bytes == bytes_of(each.config)
 
@@ -223,3 +223,10 @@ def test_a_validation_is_taken_once_for_candidates_that_share_it():
     clip = 5 * (2 * 3 * 256**2 + 4 * 32 * 128**2)  # bytes: two images as uint8, voxels as float32
     for each in space:
         assert found[each.key].peak_bytes == 99 * GIB + (each.batch_size - 1) * clip
+
+
+def test_an_empty_space_needs_no_prediction():
+    found = predict_space(
+        [], device_kind="cpu", budget=Budget(), store=None, on_progress=lambda done, total: None
+    )
+    assert found == {}

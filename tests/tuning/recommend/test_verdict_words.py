@@ -28,8 +28,9 @@ def best(row):
     return row("best", 10, rate=2.0, interval=(1.9, 2.1), trial=Trial("", "measured", "", 1.0))
 
 
-def said(row, best, *, is_bound=False, refused=None, **budget):
-    return verdict_of(row, best, budget=Budget(**budget), is_bound=is_bound, refused=refused)
+def said(row, best, *, is_bound=False, refused=None, unknown="", **budget):
+    given = {"is_bound": is_bound, "refused": refused or {}, "unknown": unknown}
+    return verdict_of(row, best, budget=Budget(**budget), **given)
 
 
 def test_what_does_not_fit_says_by_how_much(row, best):
@@ -43,8 +44,12 @@ def test_what_does_not_fit_says_by_how_much(row, best):
 
 
 def test_one_that_needs_as_much_as_one_that_ran_out_does_not_fit(row, best):
-    verdict = said(row("same", 5, fits=False), best, device_bytes=24 * GIB, refused=4 * GIB)
+    verdict = said(row("same", 5, fits=False), best, device_bytes=24 * GIB, refused={"device": 4 * GIB})
     assert verdict == "needs 5.00 GiB, and one that needs 4.00 GiB was out of memory when tried"
+    hungry = row("hungry", 5, host=40, fits=False)
+    assert said(hungry, best, refused={"host": 32 * GIB}) == (
+        "needs 40.00 GiB of host memory, and one that needs 32.00 GiB was out of memory when tried"
+    )
 
 
 @pytest.mark.parametrize("outcome", ["out of memory", "timed out", "killed", "failed"])
@@ -73,4 +78,20 @@ def test_nothing_known(row, best):
 def test_the_best_says_of_how_many(best):
     assert best_verdict(best, 12, 48) == (
         "the fastest of 12 that fit of 48 candidates: 2.00 samples/s measured, 90 % interval 1.90 to 2.10"
+    )
+
+
+def test_why_nothing_was_predicted_is_said(row, best):
+    why = "its process was killed by SIGKILL"
+    expected = "its memory could not be predicted: its process was killed by SIGKILL"
+    assert said(row("unknown", None, fits=False), best, unknown=why) == expected
+    expected = "nothing is known of its step, nor of its memory: its process was killed by SIGKILL"
+    assert said(row("unknown", None), best, unknown=why) == expected
+
+
+def test_what_could_run_where_no_trial_went_well_says_so(row):
+    able = row("able", 1, rate=2.0, interval=(1.0, 4.0))
+    assert said(able, None) == (
+        "no trial gave figures, so that nothing is recommended:"
+        " 2.00 samples/s predicted, 90 % interval 1.00 to 4.00"
     )

@@ -123,6 +123,7 @@ class _Job:
         self._trials = TrialStore(self._kept(default_path), budget=self.budget, use_data=question.use_data)
         self._hardware = describe_hardware(place.device_kind)
         self._is_interrupted = False
+        self._spent = 0.0  # seconds of trials
 
     def answer(self, on_trial: OnTrial) -> Recommendation:
         """Return what is recommended."""
@@ -225,15 +226,23 @@ class _Job:
         kept = None if self._question.fresh else self._trials.find(candidate, self._hardware)
         if kept is not None:
             return kept
-        trial = self._measured(candidate)
+        trial = self._measured(candidate, limit_seconds=self._seconds_left())
+        self._spent += trial.seconds
         self._trials.add(candidate, self._hardware, trial)
         return trial
 
-    def _measured(self, candidate: Candidate) -> Trial:
+    def _seconds_left(self) -> float:
+        """Return the seconds that the next trial may take."""
+        budget = self.budget
+        if budget.seconds is None:
+            return budget.trial_seconds
+        return min(budget.trial_seconds, budget.seconds - self._spent)
+
+    def _measured(self, candidate: Candidate, *, limit_seconds: float | None = None) -> Trial:
         budget = self.budget
         return self._run_trial(
             candidate,
-            limit_seconds=budget.trial_seconds,
+            limit_seconds=budget.trial_seconds if limit_seconds is None else limit_seconds,
             device_bytes=budget.device_bytes if self._place.device_kind == "cuda" else None,
             host_bytes=budget.host_bytes,
             use_data=self._question.use_data,

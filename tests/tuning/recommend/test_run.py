@@ -19,11 +19,13 @@ def seconds_of(candidate):
 class Machine:
     def __init__(self, *, interrupt_at=None, outcome="measured"):
         self.tried, self._interrupt_at, self._outcome = [], interrupt_at, outcome
+        self.limits = []
 
     def __call__(self, candidate, **limits):
         if len(self.tried) == self._interrupt_at:
             raise KeyboardInterrupt
         self.tried.append(candidate)
+        self.limits.append(limits["limit_seconds"])
         if self._outcome != "measured" and candidate.settings:
             return Trial(candidate.key, self._outcome, "as told", 1.0)
         step = seconds_of(candidate)
@@ -190,3 +192,30 @@ def test_a_card_that_is_not_here_is_predicted_and_not_tried(kept):
     assert not found.best.estimate.is_measured
     assert found.best.estimate.low < found.best.estimate.seconds < found.best.estimate.high
     assert any("no step was taken" in note for note in found.notes)
+
+
+def test_a_trial_takes_no_longer_than_is_left_of_all_the_time(kept):
+    """Trials of the formula say that they took 1 s each."""
+    machine = Machine()
+    found = ask(kept, machine, budget=Budget(seconds=2.5, trial_seconds=2.0))
+    assert machine.limits == [2.0, 1.5, 0.5]
+    assert found.stopped.startswith("the time for trials is spent")
+    unbound = Machine()
+    ask(kept, unbound, budget=Budget(trial_seconds=7.0), verify_rounds=2)
+    assert set(unbound.limits) == {7.0}
+
+
+def test_a_verification_is_no_part_of_the_time_for_trials(kept):
+    machine = Machine()
+    ask(kept, machine, budget=Budget(seconds=1.5, trial_seconds=9.0), verify_rounds=2)
+    assert machine.limits == [1.5, 0.5, *[9.0] * 4]
+
+
+def test_where_every_trial_fails_nothing_is_recommended(kept):
+    class Broken(Machine):
+        def __call__(self, candidate, **limits):
+            self.tried.append(candidate)
+            return Trial(candidate.key, "failed", "no kernel", 1.0)
+
+    found = ask(kept, Broken(), budget=Budget(trials=2))
+    assert (found.best, found.recommended, len(found.trials)) == (None, None, 2)

@@ -100,6 +100,9 @@ def _measure(path: Path, *, most: int | None, steps: int) -> None:
     )
     work = count_work(left, device_kind="cpu", on_progress=_told("counted"))
     for number, candidate in enumerate(left, start=1):
+        if candidate.key not in work:
+            print(f"{number} of {len(left)}: left out, as its work cannot be counted", file=sys.stderr)
+            continue
         trial = run_trial(candidate, steps=steps, limit_seconds=1800.0, follow_memory=True)
         line = {
             "key": candidate.key,
@@ -212,7 +215,9 @@ def _replayed(each: Measured, budget: int) -> Trial:
     """Return the trial as it would have gone with ``budget`` bytes."""
     if each.trial.outcome != "measured" or _fits(each, budget):
         return each.trial
-    return dataclasses.replace(each.trial, outcome="out of memory", step_seconds=(), phases=None)
+    return dataclasses.replace(
+        each.trial, outcome="out of memory", ran_out="device", step_seconds=(), phases=None
+    )
 
 
 def _of_search(search: Search, space: Sequence[Measured]) -> Answer:

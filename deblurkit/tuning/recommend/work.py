@@ -52,12 +52,14 @@ def count_work(
     before that.
 
     Args:
-        candidates: of one space; at least one.
+        candidates: of one space.
         device_kind: of the device that the run is for.
         store: file that counts are kept in from one search to the next; None: none.
         workers: child processes; None: as many as `children_for` says, 0: this process does all.
         on_progress: told how many micro-steps are counted, of how many.
     """
+    if not candidates:
+        return {}
     classes = {each.key: class_key(each.config, but=_NOT_FELT) for each in candidates}
     jobs = {classes[each.key]: WorkJob(_one_clip(each.config), device_kind) for each in candidates}
     kept = KeptResults(store, about=["work", device_kind], but=_NOT_FELT)

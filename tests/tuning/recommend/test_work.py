@@ -122,3 +122,7 @@ def test_what_cannot_be_counted_is_left_out():
     start = config("quickstart", *LIGHT, "TRAIN.DISTILL.TEACHER=/nowhere/teacher.pt")
     found, _ = counted(search_space(start, device_kind="cpu"))
     assert found == {}
+
+
+def test_an_empty_space_has_no_work():
+    assert count_work([], device_kind="cpu", on_progress=lambda done, total: None) == {}

@@ -26,6 +26,7 @@ from deblurkit.tuning.recommend.hardware import describe_hardware, device_memory
 from deblurkit.tuning.recommend.records import Budget
 from deblurkit.tuning.run_memory import VISIBLE, device_kind, visible_gpus
 from deblurkit.tuning.step_memory import DeviceKind
+from deblurkit.units import format_bytes
 
 _BF16_FROM = (8, 0)  # compute capability: older GPUs emulate bfloat16
 _OLD_CARDS = ("V100", "T4")  # of the table: likewise
@@ -69,15 +70,21 @@ def find_place(
         environment: whose CUDA_VISIBLE_DEVICES counts.
 
     Raises:
-        UsageError: for a card that is not known.
+        UsageError: for a card that is not known, or beside TRAIN.DEVICE=cpu.
         DeblurkitError: if CUDA_VISIBLE_DEVICES names no GPU.
     """
     gpus = tuple(visible_gpus(look_at_gpus(), environment.get(VISIBLE)))
-    wanted = None if card is None else find_card(card)
-    if wanted is not None and not (gpus and gpus[0].name == wanted.driver_name):
-        return _elsewhere(wanted, gpus)
-    kind = device_kind("cuda" if wanted is not None else config.train.device, gpus)
-    return _here(kind, gpus, environment)
+    if card is None:
+        return _here(_kind(config.train.device, gpus), gpus, environment)
+    wanted = find_card(card)
+    if config.train.device == "cpu":
+        raise UsageError(
+            f"--gpu {card}: TRAIN.DEVICE is cpu, where no step is taken on a GPU; leave --gpu out, or"
+            " take --set TRAIN.DEVICE=auto"
+        )
+    if _name_of_first(gpus) == wanted.driver_name:
+        return _here("cuda", gpus, environment)
+    return _elsewhere(wanted, gpus)
 
 
 def with_defaults(budget: Budget, place: Place) -> Budget:
@@ -86,10 +93,15 @@ def with_defaults(budget: Budget, place: Place) -> Budget:
     Raises:
         UsageError: if more memory of a device is given than a card has that is not here to try.
     """
-    device = budget.device_bytes
+    device, most = budget.device_bytes, place.device_bytes
+    if device is not None and most is not None and not place.can_measure and device > most:
+        raise UsageError(
+            f"--vram: {format_bytes(device)} were given, and a run has {format_bytes(most)} of"
+            f" {place.hardware}; give no more, or leave --vram out"
+        )
     return replace(
         budget,
-        device_bytes=place.device_bytes if device is None else device,
+        device_bytes=most if device is None else device,
         host_bytes=place.host_bytes if budget.host_bytes is None else budget.host_bytes,
         trials=budget.trials if place.can_measure else 0,
     )
@@ -101,12 +113,24 @@ def numbers_of_devices(most: int, place: Place) -> Sequence[int]:
     Raises:
         UsageError: for more GPUs than may be used here.
     """
-    if most > 1 and place.can_measure and len(place.gpus) < most:
+    there = len(place.gpus) or torch.cuda.device_count()
+    if most > 1 and place.can_measure and there < most:
         raise UsageError(
-            f"--devices {most}: {len(place.gpus)} GPUs may be used here; give as many at most, or name"
+            f"--devices {most}: {there} GPUs may be used here; give as many at most, or name"
             " the card that you mean by --gpu"
         )
     return [number for number in range(1, most + 1) if number in (1, most) or number % 2 == 0]
+
+
+def _kind(setting: str, gpus: Sequence[GpuState]) -> DeviceKind:
+    """Return what a run would be on; there may be a GPU where the driver's library tells of none."""
+    return "cuda" if setting == "auto" and torch.cuda.is_available() else device_kind(setting, gpus)
+
+
+def _name_of_first(gpus: Sequence[GpuState]) -> str | None:
+    if gpus:
+        return gpus[0].name
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
 def _elsewhere(card: Card, gpus: tuple[GpuState, ...]) -> Place:
@@ -126,7 +150,7 @@ def _elsewhere(card: Card, gpus: tuple[GpuState, ...]) -> Place:
 def _here(kind: DeviceKind, gpus: tuple[GpuState, ...], environment: Mapping[str, str]) -> Place:
     on_gpu = kind == "cuda"
     tight = tightest(host_limits())
-    name = (gpus[0].name if gpus else None) or "a GPU"
+    name = _name_of_first(gpus) or "a GPU"
     return Place(
         device_kind=kind,
         hardware=describe_hardware(kind, environment=environment),

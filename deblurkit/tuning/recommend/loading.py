@@ -20,7 +20,7 @@ from deblurkit.data.loaders import BatchStream, LoadedBatch, clear_errors, train
 from deblurkit.data.manifest import Storage
 from deblurkit.data.packed import decoded_bytes, packed_bytes
 from deblurkit.data.prefetch import LoadTimes
-from deblurkit.data.unified import UnifiedDataset
+from deblurkit.data.unified import UnifiedDataset, open_dataset
 from deblurkit.errors import DataError
 from deblurkit.training.held_out import precomputed
 from deblurkit.training.parts import open_training_data, training_clips
@@ -96,6 +96,19 @@ def measure_loading(
             decoded_bytes=decoded_bytes(dataset.manifest),
             packed_bytes=packed_bytes(dataset.manifest),
         )
+
+
+def count_clips(config: Config, *, device_kind: DeviceKind = "cpu") -> int | None:
+    """Return the training clips of an epoch, none of them read; None where nothing is at DATA.ROOT.
+
+    Raises:
+        DataError: if the dataset cannot be read, or no clip can be cut from it.
+    """
+    if not config.data.root.exists():
+        return None
+    dataset = open_dataset(config.data.root)
+    reading = _Reading(config, dataset, device_kind, seconds=0.0, clock=time.monotonic)
+    return len(reading.clips(None))
 
 
 class _Reading:

@@ -1,7 +1,8 @@
-"""The recommended configuration with the promise that `train` checks."""
+"""What a recommendation promises: to `train`, with its configuration, and to a check of the gain."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from deblurkit.config.schema import as_values
@@ -31,6 +32,26 @@ def promise_of(found: Recommendation, best: Row) -> dict[str, Any]:
         "PEAK_BYTES": best.peak_bytes,
         "HARDWARE": found.hardware,
     }
+
+
+def promised_gain(start: Row, best: Row) -> tuple[float, float, float] | None:
+    """Return how many times as fast the best is said to be, and the ends of the interval.
+
+    The two are estimated apart, so the ends are those of the ratio of two figures that are independent. None
+    where nothing tells of one of them.
+    """
+    if start.estimate is None or best.estimate is None:
+        return None
+    clips = best.candidate.effective_batch / start.candidate.effective_batch
+    gain = clips * start.estimate.seconds / best.estimate.seconds
+    below = _apart(start.estimate.seconds / start.estimate.low, best.estimate.high / best.estimate.seconds)
+    above = _apart(start.estimate.high / start.estimate.seconds, best.estimate.seconds / best.estimate.low)
+    return gain, gain / below, gain * above
+
+
+def _apart(one: float, other: float) -> float:
+    """Return the factor that two independent factors make together."""
+    return math.exp(math.hypot(math.log(one), math.log(other)))
 
 
 def _rounded(figure: float | None) -> float | None:

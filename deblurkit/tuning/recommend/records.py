@@ -15,6 +15,7 @@ Outcome: TypeAlias = Literal["measured", "out of memory", "timed out", "killed",
 Memory: TypeAlias = Literal["device", "host"]
 
 CONFIDENCE = 0.9  # of every interval that is told
+INTERRUPTED = "interrupted"  # why a search ended, where that was Ctrl-C
 
 
 def key_of(settings: Settings) -> str:
@@ -141,7 +142,8 @@ class Row:
 
     Attributes:
         candidate: that it is of.
-        peak_bytes: most that its device holds, overheads with it; None where no prediction could be made.
+        peak_bytes: most that its device holds, overheads with it; on a CPU, tensors of a step or a validation
+            alone; None where no prediction could be made.
         host_bytes: most that all of its processes hold of the machine; None where unknown.
         fits: whether both are there.
         estimate: of a step; None where nothing tells (no trial went well).
@@ -221,7 +223,7 @@ class Recommendation:
         budget: that it had.
         rows: of all candidates, fastest first; those that do not fit, or of which nothing is known, last.
         start: the row of the configuration as it was given.
-        best: the row of the recommended one; None where nothing fits.
+        best: the row of the recommended one, its `host_bytes` those of `recommended`; None: there is none.
         front: rows that no other beats in both memory and throughput, least memory first.
         path: from the start to the best, one axis after the other changed, the largest gain first.
         trials: in the order in which they were made.
@@ -234,6 +236,8 @@ class Recommendation:
         loading_settings: these settings.
         loading_words: what loading was measured to take and what is set for it, a line each.
         learning_rate: the rule that the rate follows, in words.
+        unpredicted: why no memory could be predicted; empty where some could.
+        verification_error: why a check that was begun has no figures; empty otherwise.
     """
 
     hardware: str
@@ -254,3 +258,5 @@ class Recommendation:
     loading_settings: Settings = field(default_factory=dict)
     loading_words: tuple[str, ...] = ()
     learning_rate: str = ""
+    unpredicted: str = ""
+    verification_error: str = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,13 +11,17 @@ from typing import TypeAlias
 from deblurkit.config.changed import changed
 from deblurkit.config.schema import Config
 from deblurkit.data.workers import available_cpus
-from deblurkit.errors import DeblurkitError
+from deblurkit.errors import DataError, DeblurkitError
 from deblurkit.tuning.recommend.hardware import describe_hardware
 from deblurkit.tuning.recommend.kept_lines import kept_folder
-from deblurkit.tuning.recommend.loading import Loading, measure_loading
-from deblurkit.tuning.recommend.loading_plan import LoadingPlan, plan_loading
+from deblurkit.tuning.recommend.loading import Loading, count_clips, measure_loading
+from deblurkit.tuning.recommend.loading_plan import plan_loading
+from deblurkit.tuning.recommend.loading_room import HeldPlan, within_host
+from deblurkit.tuning.recommend.notes import notes_on
 from deblurkit.tuning.recommend.place import Place, find_place, numbers_of_devices, with_defaults
+from deblurkit.tuning.recommend.promised import promised_gain
 from deblurkit.tuning.recommend.records import (
+    INTERRUPTED,
     Budget,
     Candidate,
     Recommendation,
@@ -43,8 +46,8 @@ Tell: TypeAlias = Callable[[str], None]
 Progress: TypeAlias = Callable[[str, int, int], None]
 OnTrial: TypeAlias = Callable[[Candidate, Trial, Row | None], None]
 
-INTERRUPTED = "interrupted"
 MEMORY, WORK, TRIALS, VERIFYING = "memory of the space", "work of a step", "trials", "verification"
+_AS_GIVEN = "as it was given: the search was interrupted before a trial told of another"
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def recommend(
     place: Place | None = None,
     store: Path | None = None,
 ) -> Recommendation:
-    """Return the answer to a question; Ctrl-C during the trials ends these, and the answer is what is known.
+    """Return the answer to a question; Ctrl-C ends what is going on, and the answer is what is known by then.
 
     Args:
         question: what is asked.
@@ -94,7 +97,7 @@ def recommend(
         store: folder of what is kept from search to search; None is the user's cache.
 
     Raises:
-        UsageError: for a card or a number of GPUs that cannot be.
+        UsageError: for a card, its memory or a number of GPUs that cannot be.
         DeblurkitError: if the dataset cannot be read.
     """
     place = find_place(question.config, card=question.card) if place is None else place
@@ -122,6 +125,7 @@ class _Job:
         self._folder = store
         self._trials = TrialStore(self._kept(default_path), budget=self.budget, use_data=question.use_data)
         self._hardware = describe_hardware(place.device_kind)
+        self._numbers = numbers_of_devices(question.devices, place)
         self._is_interrupted = False
         self._spent = 0.0  # seconds of trials
 
@@ -132,18 +136,13 @@ class _Job:
         loading = self._loading()  # which draws the synthetic dataset: its sizes are known from here on
         data = size_of_data(question.config.data)
         memory = self._memory(candidates, data)
-        search = Search(
-            candidates,
-            memory=memory,
-            work=self._work([candidates[0], *self._fitting(candidates[1:], memory)]),
-            budget=self.budget,
-            run=self._try,
-            prior=self._place.prior,
-            on_trial=on_trial,
-        )
+        work = self._work([candidates[0], *self._fitting(candidates[1:], memory)])
+        search = self._search(candidates, memory, work, on_trial)
         stopped = self._searched(search)
         found = self._found(search, stopped=stopped, loading=loading, data=data)
-        if question.verify_rounds and found.best is not None and stopped != INTERRUPTED:
+        if all(held.peak_bytes is None for held in memory.values()):
+            found = replace(found, unpredicted=memory[candidates[0].key].from_)
+        if question.verify_rounds and found.best is not None and found.stopped != INTERRUPTED:
             return self._with_verification(found)
         return found
 
@@ -153,7 +152,7 @@ class _Job:
             question.config,
             device_kind=place.device_kind,
             allow=question.allow,
-            devices=numbers_of_devices(question.devices, place),
+            devices=self._numbers,
             has_bf16=place.has_bf16,
             has_eight_bit=place.has_eight_bit,
             accuracy_changes=1,
@@ -163,12 +162,34 @@ class _Job:
         """Return what loading takes; None where no dataset is there, or the answer is for another machine."""
         if not self._place.can_measure:
             return None
-        return measure_loading(
-            self._question.config, device_kind=self._place.device_kind, message=self._message
-        )
+        kind = self._place.device_kind
+        try:
+            return measure_loading(self._question.config, device_kind=kind, message=self._message)
+        except KeyboardInterrupt:
+            self._is_interrupted = True
+            return None
+
+    def _samples_per_epoch(self, loading: Loading | None) -> int | None:
+        """Return the training clips of an epoch, counted where loading was not measured."""
+        if loading is not None:
+            return loading.num_clips
+        try:
+            return count_clips(self._question.config, device_kind=self._place.device_kind)
+        except DataError:  # a note says what is wrong with it, and the answer does not need it
+            return None
 
     def _memory(self, candidates: Sequence[Candidate], data: DataSize) -> Mapping[str, CandidateMemory]:
         self._message(f"predicting the memory of {plural(len(candidates), 'configuration')} …")
+        return self._predicted(candidates, data, on_progress=partial(self._on_progress, MEMORY))
+
+    def _predicted(
+        self,
+        candidates: Sequence[Candidate],
+        data: DataSize,
+        *,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Mapping[str, CandidateMemory]:
+        """Return what candidates hold; after Ctrl-C, as far as that is kept."""
         predicted = partial(
             predict_space,
             candidates,
@@ -178,13 +199,14 @@ class _Job:
             storage=data.storage,
             budget=self.budget,
             store=self._kept(lambda: kept_folder("memory") / "predictions.jsonl"),
-            on_progress=partial(self._on_progress, MEMORY),
+            on_progress=on_progress,
         )
         try:
-            return predicted()
-        except KeyboardInterrupt:  # what is kept by now tells of some
+            if not self._is_interrupted:
+                return predicted()
+        except KeyboardInterrupt:
             self._is_interrupted = True
-            return predicted(predict=_not_now, workers=0)
+        return predicted(predict=_not_now, workers=0)  # what is kept by now tells of some
 
     def _fitting(
         self, candidates: Sequence[Candidate], memory: Mapping[str, CandidateMemory]
@@ -211,6 +233,28 @@ class _Job:
             self._is_interrupted = True
             return {}
 
+    def _search(
+        self,
+        candidates: Sequence[Candidate],
+        memory: Mapping[str, CandidateMemory],
+        work: Mapping[str, Work],
+        on_trial: OnTrial,
+    ) -> Search:
+        made = partial(
+            Search,
+            candidates,
+            memory=memory,
+            budget=self.budget,
+            run=self._try,
+            prior=self._place.prior,
+            on_trial=on_trial,
+        )
+        try:
+            return made(work=work)
+        except KeyboardInterrupt:
+            self._is_interrupted = True
+            return made(work={})
+
     def _searched(self, search: Search) -> str:
         """Make the trials, and return why there are no more."""
         if self._is_interrupted:
@@ -219,6 +263,7 @@ class _Job:
             while search.step() is not None:
                 self._on_progress(TRIALS, len(search.trials), self.budget.trials)
         except KeyboardInterrupt:
+            self._is_interrupted = True
             return INTERRUPTED
         return search.stopped
 
@@ -252,8 +297,14 @@ class _Job:
         self, search: Search, *, stopped: str, loading: Loading | None, data: DataSize
     ) -> Recommendation:
         question, rows, best = self._question, search.rows(), search.best()
-        start = next(row for row in rows if not row.candidate.settings and row.candidate.devices == 1)
-        plan = None if best is None or loading is None else self._planned(best, loading)
+        start = next(filter(_is_start, rows))
+        if best is None and stopped == INTERRUPTED and start.fits and start.trial is None:
+            best = start = replace(start, verdict=_AS_GIVEN)
+            rows = tuple(start if _is_start(row) else row for row in rows)
+        held = None if best is None or loading is None else self._planned(best, loading, data)
+        plan = None if held is None else held.plan
+        if best is not None and held is not None:
+            best = replace(best, host_bytes=held.host_bytes)
         return Recommendation(
             hardware=self._place.hardware,
             is_prediction=not self._place.can_measure,
@@ -264,23 +315,23 @@ class _Job:
             front=search.front(),
             path=search.path(),
             trials=tuple(search.trials),
-            samples_per_epoch=None if loading is None else loading.num_clips,
+            samples_per_epoch=self._samples_per_epoch(loading),
             epochs=question.config.train.epochs,
-            stopped=stopped,
-            notes=tuple(self._notes(data, search.trials)),
-            recommended=None if best is None else _with_loading(best.candidate.config, plan),
+            stopped=INTERRUPTED if self._is_interrupted else stopped,
+            notes=self._notes(data, search.trials),
+            recommended=None if best is None else _with_loading(best.candidate.config, held),
             loading_settings={} if plan is None else plan.settings,
             loading_words=() if plan is None else plan.words,
             learning_rate="" if best is None else learning_rate_rule(question.config, best.candidate),
         )
 
-    def _planned(self, best: Row, loading: Loading) -> LoadingPlan | None:
+    def _planned(self, best: Row, loading: Loading, data: DataSize) -> HeldPlan | None:
         if best.estimate is None:
             return None
         candidate, room = best.candidate, self.budget.host_bytes
         if room is not None:
             room = max(0, room - (best.host_bytes or 0))
-        return plan_loading(
+        plan = plan_loading(
             candidate.config,
             loading,
             step_seconds=best.estimate.seconds,
@@ -290,13 +341,20 @@ class _Job:
             host_room=room,
             device_kind=self._place.device_kind,
         )
+        return within_host(
+            plan,
+            candidate,
+            host_bytes=self.budget.host_bytes,
+            predict=lambda candidates: self._predicted(candidates, data),
+        )
 
     def _with_verification(self, found: Recommendation) -> Recommendation:
         """Return an answer with what its check has found, or a note of why there is no check."""
         try:
             return replace(found, verification=self._verified(found))
         except DeblurkitError as error:
-            return replace(found, notes=(*found.notes, f"verification: {error}"))
+            notes = (*found.notes, f"verification: {error}")
+            return replace(found, notes=notes, verification_error=str(error))
         except KeyboardInterrupt:
             return replace(found, stopped=INTERRUPTED)
 
@@ -304,7 +362,7 @@ class _Job:
         """Return how the answer holds beside the start; None where there is nothing to compare."""
         start, best = found.start, found.best
         assert best is not None
-        promised = _promise(start, best)
+        promised = promised_gain(start, best)
         can_run = self._place.can_measure and start.fits and best.candidate.devices == 1
         if promised is None or not can_run or not best.candidate.settings:
             return None
@@ -317,18 +375,9 @@ class _Job:
             on_progress=partial(self._on_progress, VERIFYING),
         )
 
-    def _notes(self, data: DataSize, trials: Sequence[Trial]) -> Iterator[str]:
-        if data.note:
-            yield data.note
-        if not self._place.can_measure:
-            source = self._place.prior.source
-            yield f"no step was taken on {self._place.hardware}: speeds are from {source}"
-        kept = sum(trial.is_cached for trial in trials)
-        if kept:
-            yield (
-                f"{kept} of {plural(len(trials), 'trial')} are from an earlier search, when the machine may"
-                " have been busier, or less so: --fresh makes all anew"
-            )
+    def _notes(self, data: DataSize, trials: Sequence[Trial]) -> tuple[str, ...]:
+        config, place = self._question.config, self._place
+        return tuple(notes_on(config, place, data=data, numbers=self._numbers, trials=trials))
 
     def _kept(self, default: Callable[[], Path]) -> Path:
         return default() if self._folder is None else self._folder / default().name
@@ -343,25 +392,10 @@ def _not_now(job: StepJob) -> list[StepMemory]:
     raise DeblurkitError("not predicted before the search was interrupted")
 
 
-def _with_loading(config: Config, plan: LoadingPlan | None) -> Config:
+def _is_start(row: Row) -> bool:
+    return not row.candidate.settings and row.candidate.devices == 1
+
+
+def _with_loading(config: Config, held: HeldPlan | None) -> Config:
     """Return a configuration with the settings of a plan, where these make a valid one."""
-    return config if plan is None else changed(config, plan.settings) or config
-
-
-def _promise(start: Row, best: Row) -> tuple[float, float, float] | None:
-    """Return how many times as fast the best is said to be, and the ends of the interval.
-
-    The two are estimated apart, so the ends are those of the ratio of two figures that are independent.
-    """
-    if start.estimate is None or best.estimate is None:
-        return None
-    clips = best.candidate.effective_batch / start.candidate.effective_batch
-    gain = clips * start.estimate.seconds / best.estimate.seconds
-    below = _apart(start.estimate.seconds / start.estimate.low, best.estimate.high / best.estimate.seconds)
-    above = _apart(start.estimate.high / start.estimate.seconds, best.estimate.seconds / best.estimate.low)
-    return gain, gain / below, gain * above
-
-
-def _apart(one: float, other: float) -> float:
-    """Return the factor that two independent factors make together."""
-    return math.exp(math.hypot(math.log(one), math.log(other)))
+    return config if held is None else changed(config, held.plan.settings) or config

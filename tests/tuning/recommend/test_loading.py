@@ -7,7 +7,7 @@ from deblurkit.data.packed import pack_dataset, packed_bytes
 from deblurkit.data.unified import open_dataset
 from deblurkit.errors import DataError
 from deblurkit.tuning.recommend import loading
-from deblurkit.tuning.recommend.loading import measure_loading
+from deblurkit.tuning.recommend.loading import count_clips, measure_loading
 
 
 def slowed(monkeypatch, *, decoding, cached):
@@ -94,3 +94,12 @@ def test_a_damaged_dataset_is_the_users_to_mend(tiny_config, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="manifest"):
         measure_loading(tiny_config(f"DATA.ROOT={tmp_path / 'empty'}"))
+
+
+def test_clips_are_counted_without_reading_one(tiny_config, tmp_path, monkeypatch):
+    slowed(monkeypatch, decoding=0.5, cached=0.5)
+    monkeypatch.setattr(loading.TrainingClips, "__getitem__", lambda clips, key: pytest.fail("read"))
+    assert count_clips(tiny_config("DATA.CLIP_LEN=3")) == 6  # of two sequences of 5 frames
+    nowhere = tmp_path / "none"
+    assert count_clips(tiny_config(f"DATA.ROOT={nowhere}", "DATA.AUTO_SYNTHETIC=true")) is None
+    assert not nowhere.exists()

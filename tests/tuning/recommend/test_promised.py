@@ -1,7 +1,9 @@
 from dataclasses import replace
 
+import pytest
+
 from deblurkit.config.schema import Config, as_values
-from deblurkit.tuning.recommend.promised import promise_of, promised_values
+from deblurkit.tuning.recommend.promised import promise_of, promised_gain, promised_values
 
 
 def test_the_promise_is_what_the_best_was_said_to_give(recommendation):
@@ -33,3 +35,11 @@ def test_what_is_not_known_is_not_promised(recommendation):
     untold = replace(found, start=replace(found.start, estimate=None))
     assert promise_of(untold, found.best)["GAIN"] is None
     assert promised_values(recommendation(best=None)) is None
+
+
+def test_a_gain_is_promised_with_the_interval_of_two_figures_that_are_independent(recommendation):
+    found = recommendation()
+    gain, low, high = promised_gain(found.start, found.best)
+    assert gain == 2.0  # 2.4 s / 1.2 s, each from 0.8 to 1.25 of that: sqrt(2) x log(1.25) together
+    assert high / gain == pytest.approx(gain / low) == pytest.approx(1.25**2**0.5)
+    assert promised_gain(replace(found.start, estimate=None), found.best) is None

@@ -1,13 +1,18 @@
 """A whole search with trials from a formula: what it answers, keeps, and leaves behind when it is stopped."""
 
+from functools import partial
+
 import pytest
 
 from deblurkit.config.load import load_config
+from deblurkit.errors import DeblurkitError
 from deblurkit.tuning.recommend import run as module
 from deblurkit.tuning.recommend.cards import prior_for_cpu
+from deblurkit.tuning.recommend.loading import Loading
 from deblurkit.tuning.recommend.place import Place
-from deblurkit.tuning.recommend.records import Budget, Trial
-from deblurkit.tuning.recommend.run import INTERRUPTED, Question, recommend
+from deblurkit.tuning.recommend.records import INTERRUPTED, Budget, Candidate, Trial
+from deblurkit.tuning.recommend.run import Question, recommend
+from deblurkit.tuning.recommend.space_memory import predict_space
 
 
 def seconds_of(candidate):
@@ -54,13 +59,9 @@ def kept(tmp_path_factory):
     return tmp_path_factory.mktemp("kept")
 
 
-def ask(kept, machine, *, budget=None, **asked):
-    config = load_config(
-        "quickstart",
-        None,
-        [*SMALL_PARTS, "DATA.AUTO_SYNTHETIC=false", "DATA.ROOT=/nowhere"],
-        warn=lambda text: None,
-    )
+def ask(kept, machine, *, budget=None, overrides=(), **asked):
+    nowhere = ["DATA.AUTO_SYNTHETIC=false", "DATA.ROOT=/nowhere"]
+    config = load_config("quickstart", None, [*SMALL_PARTS, *nowhere, *overrides], warn=lambda text: None)
     question = Question(config, budget or Budget(), **{"fresh": True, **asked})
     return recommend(question, message=lambda text: None, run=machine, place=PLACE, store=kept)
 
@@ -104,9 +105,8 @@ def test_ctrl_c_leaves_what_is_known(kept, done):
     assert found.best is not None
 
 
-@pytest.mark.parametrize("part", ["predict_space", "count_work"])
-def test_ctrl_c_before_the_first_trial_still_gives_rows(kept, monkeypatch, part):
-    ask(kept, Machine())  # so that what is kept tells something
+def interrupt(monkeypatch, part):
+    """Have a part of the search be interrupted when it is first begun."""
     real, calls = getattr(module, part), []
 
     def interrupted(*given, **options):
@@ -116,11 +116,77 @@ def test_ctrl_c_before_the_first_trial_still_gives_rows(kept, monkeypatch, part)
         return real(*given, **options)
 
     monkeypatch.setattr(module, part, interrupted)
+
+
+@pytest.mark.parametrize("part", ["measure_loading", "predict_space", "count_work", "Search"])
+def test_ctrl_c_before_the_first_trial_leaves_the_start_and_what_is_kept(kept, monkeypatch, part):
+    start = ask(kept, Machine()).start.candidate  # so that what is kept tells something
+    interrupt(monkeypatch, part)
     machine = Machine()
-    found = ask(kept, machine)
+    found = ask(kept, machine, budget=Budget(device_bytes=2**40), verify_rounds=2)
     assert found.stopped == INTERRUPTED
     assert machine.tried == []
     assert [row.peak_bytes for row in found.rows if row.peak_bytes is not None]
+    assert found.best is not None
+    assert found.best.candidate == start
+    assert found.recommended == start.config
+    assert "interrupted" in found.best.verdict
+    assert found.best in found.rows
+
+
+def test_ctrl_c_before_anything_is_known_leaves_the_start_only_where_nothing_bounds_it(tmp_path, monkeypatch):
+    for bound, fits in ((None, True), (2**40, False)):
+        with monkeypatch.context() as patch:
+            interrupt(patch, "predict_space")
+            found = ask(tmp_path, Machine(), budget=Budget(device_bytes=bound))
+        assert found.stopped == INTERRUPTED
+        assert (found.best is not None) == fits
+
+
+def test_ctrl_c_never_leaves_a_start_that_is_known_not_to_fit(kept, monkeypatch):
+    start = ask(kept, Machine()).start
+    interrupt(monkeypatch, "count_work")
+    found = ask(kept, Machine(), budget=Budget(device_bytes=start.peak_bytes - 1))
+    assert found.best is None
+
+
+def test_why_no_memory_could_be_predicted_is_kept(tmp_path, monkeypatch):
+    def fail(job):
+        raise DeblurkitError("its process was killed")
+
+    monkeypatch.setattr(module, "predict_space", partial(module.predict_space, predict=fail, workers=0))
+    found = ask(tmp_path, Machine(), budget=Budget(device_bytes=2**40))
+    assert found.best is None
+    assert "its process was killed" in found.unpredicted
+    assert ask(tmp_path, Machine()).best is not None  # nothing is bound: it may be tried
+
+
+def slow_loading(monkeypatch):
+    """Have a clip take seconds of a core on a machine of 20."""
+    loading = Loading(9.0, None, clips=3, num_clips=10, storage="png", decoded_bytes=0, packed_bytes=0)
+    monkeypatch.setattr(module, "measure_loading", lambda config, **options: loading)
+    monkeypatch.setattr(module, "available_cpus", lambda: 20)
+
+
+def test_workers_are_as_many_as_host_memory_has_room_for(kept, tmp_path, monkeypatch):
+    slow_loading(monkeypatch)
+    one = ["DATALOADER.TRAIN_WORKERS=1", "DATALOADER.VAL_WORKERS=0"]
+    whole = ask(kept, Machine(), overrides=one)
+    assert whole.loading_settings["DATALOADER.TRAIN_WORKERS"] == 16
+    room = (whole.start.host_bytes + whole.best.host_bytes) // 2
+    found = ask(kept, Machine(), overrides=one, budget=Budget(host_bytes=room))
+    assert 1 < found.recommended.dataloader.train_workers < 16
+    assert found.best.host_bytes <= room < whole.best.host_bytes
+    recommended = Candidate({}, found.recommended, {})  # what a prediction of its own says of it
+    again = predict_space(
+        [recommended],
+        device_kind="cpu",
+        budget=Budget(),
+        store=None,
+        workers=0,
+        on_progress=lambda done, total: None,
+    )
+    assert again[recommended.key].host_bytes == found.best.host_bytes
 
 
 def test_a_failing_trial_is_a_row_and_the_search_goes_on(kept):
@@ -177,6 +243,7 @@ def test_a_trial_of_the_verification_that_fails_is_told(kept):
     assert found.verification is None
     assert found.best is not None
     assert any("SIGKILL" in note for note in found.notes)
+    assert "SIGKILL" in found.verification_error
 
 
 def test_a_card_that_is_not_here_is_predicted_and_not_tried(kept):
@@ -219,3 +286,17 @@ def test_where_every_trial_fails_nothing_is_recommended(kept):
 
     found = ask(kept, Broken(), budget=Budget(trials=2))
     assert (found.best, found.recommended, len(found.trials)) == (None, None, 2)
+
+
+def test_the_clips_of_an_epoch_are_counted_for_a_card_that_is_not_here(tmp_path, tiny_config):
+    question = Question(tiny_config("DATA.CLIP_LEN=3", "TRAIN.DEVICE=auto"), Budget(), card="a6000")
+    found = recommend(question, message=lambda text: None, run=Machine(), store=tmp_path)
+    assert found.samples_per_epoch == 6  # two training sequences of 5 frames
+
+
+def test_numbers_of_gpus_that_do_not_divide_the_clips_are_told(tmp_path, tiny_config):
+    config = tiny_config("TRAIN.BATCH_SIZE=4", "TRAIN.DEVICE=auto")
+    question = Question(config, Budget(), card="a6000", devices=3)
+    found = recommend(question, message=lambda text: None, run=Machine(), store=tmp_path)
+    assert {row.candidate.devices for row in found.rows} == {1, 2}
+    assert any(note.startswith("--devices: 3 GPUs") for note in found.notes)

@@ -36,7 +36,11 @@ class Change(str, Enum):
 
 Vram = Annotated[
     str | None,
-    typer.Option("--vram", metavar="SIZE", help="Memory of a GPU that may be used, such as 24GiB."),
+    typer.Option(
+        "--vram",
+        metavar="SIZE",
+        help="Memory of a GPU that may be used, such as 24GiB; on a CPU, of tensors.",
+    ),
 ]
 HostMemory = Annotated[
     str | None,
@@ -104,7 +108,7 @@ def recommend_config(
     from deblurkit.tuning.recommend.run import Question, recommend
 
     loaded = load_with_origins(preset, config, overrides or [], warn=warn)
-    files.check()
+    files.check(start=config)
     question = Question(
         loaded.config,
         Budget(bytes_of_device, bytes_of_host, trials=trials, seconds=seconds),
@@ -117,8 +121,9 @@ def recommend_config(
     )
     with progress_bars() as on_progress:
         found = recommend(question, message=_say, on_progress=on_progress, on_trial=_trial_teller())
+    typer.echo(_told(found, loaded, as_json=as_json), nl=False)
     files.write(found, loaded)
-    typer.echo(_told(found, loaded, as_json=as_json) + ("" if as_json else files.named(found)), nl=False)
+    typer.echo("" if as_json else files.named(found), nl=False)
     _end(found, verify=verify)
 
 
@@ -139,14 +144,20 @@ class _Files:
     html: Path | None
     output: Path | None
 
-    def check(self) -> None:
-        """Raise now, before long work, if something cannot be written, or two would be one file."""
+    def check(self, *, start: Path | None) -> None:
+        """Raise now, before long work, if something cannot be written, or would take another's place.
+
+        Args:
+            start: the file that the search starts from.
+        """
         from deblurkit.files import check_writable
 
         paths = [path for path in (self.markdown, self.html, self.output) if path is not None]
         for number, path in enumerate(paths):
             if path.resolve() in [other.resolve() for other in paths[:number]]:
                 raise UsageError(f"{path}: named by two of --markdown, --html and --output; choose another")
+            if start is not None and path.exists() and path.samefile(start):
+                raise UsageError(f"{path} is the file of --config, and would be lost; choose another")
             check_writable(path)
 
     def write(self, found: Recommendation, loaded: Loaded) -> None:
@@ -208,14 +219,18 @@ def _end(found: Recommendation, *, verify: bool) -> None:
     if found.stopped == "interrupted":
         raise typer.Exit(INTERRUPTED)
     if found.best is None:
+        from deblurkit.tuning.recommend.no_answer import why_no_answer
+
         raise DeblurkitError(
-            f"none of {len(found.rows):,} configurations fits; see the tables for what each needs, and give"
-            " more by --vram or --host-memory, or allow other networks and clips by --allow accuracy"
+            why_no_answer(found)
+            or f"none of {len(found.rows):,} configurations fits; see the tables for what each needs, and"
+            " give more by --vram or --host-memory, or allow other networks and clips by --allow accuracy"
         )
     if verify and found.verification is None and found.best.candidate.settings:
         raise DeblurkitError(
-            "--verify: start and recommendation cannot be run in turns here: one does not fit, needs several"
-            " GPUs, or is for another card; leave --verify out, or start from a configuration that fits"
+            found.verification_error
+            or "--verify: start and recommendation cannot be run in turns here: one does not fit, needs"
+            " several GPUs, or is for another card; leave --verify out, or start from one that fits"
         )
     if found.verification is not None and not found.verification.keeps:
         raise typer.Exit(FAILED)

@@ -19,6 +19,7 @@ from deblurkit.render.recommend_cells import (
 )
 from deblurkit.render.recommend_sheets import Sheet, sheets
 from deblurkit.render.text import as_text, figure_table, indented
+from deblurkit.tuning.recommend.no_answer import why_no_answer
 from deblurkit.tuning.recommend.records import Candidate, Recommendation, Row, Trial, Verification
 from deblurkit.tuning.recommend.tables import median_step, named_line
 from deblurkit.tuning.recommend.words import choice_words, gain_words, recommended_settings
@@ -92,8 +93,9 @@ def trial_line(number: int, candidate: Candidate, trial: Trial, best: Row | None
 def _best(found: Recommendation, best: Row) -> Iterator[str]:
     line = named_line(found, best)
     yield line.name
-    yield f"{rate_cell(best)} samples/s (90 % interval {interval_cell(best)}; {source_cell(best)})"
-    yield f"{size_cell(best.peak_bytes)} {_needed(found)}"
+    yield _speed(best)
+    if best.peak_bytes is not None:
+        yield f"{size_cell(best.peak_bytes)} {_needed(found)}"
     if line.gain not in (None, 1.0):
         yield f"{'; '.join(line.arithmetic[:2])} as fast as the start"
     yield f"training: {_EFFECTS[best.candidate.effect]}"
@@ -104,12 +106,22 @@ def _best(found: Recommendation, best: Row) -> Iterator[str]:
         yield f"train with --gpus {best.candidate.devices}"
 
 
+def _speed(best: Row) -> str:
+    if best.estimate is None:
+        return f"its speed is not known; {best.verdict}"
+    return f"{rate_cell(best)} samples/s (90 % interval {interval_cell(best)}; {source_cell(best)})"
+
+
 def _needed(found: Recommendation) -> str:
     there = found.budget.device_bytes
     return "of memory" if there is None else f"of {format_bytes(there)} of memory"
 
 
 def _nothing(found: Recommendation) -> Iterator[str]:
+    why = why_no_answer(found)
+    if why:
+        yield f"NO RECOMMENDATION: {why}"
+        return
     needs = [row.peak_bytes for row in found.rows if row.peak_bytes is not None]
     yield "NOTHING FITS" + (f": the least needs {format_bytes(min(needs))}" if needs else "")
 

@@ -70,6 +70,44 @@ def test_a_verification_that_cannot_be_made_is_an_error_behind_the_tables(search
     assert "Three choices" in shown.out
 
 
+def test_a_verification_that_failed_says_why(search, capsys):
+    search.found = replace(search.found, verification_error="--verify: a trial was killed by SIGKILL")
+    assert run([*CALL, "--verify"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "deblurkit: error: --verify: a trial was killed by SIGKILL"
+    )
+
+
+def test_why_nothing_could_be_recommended_is_the_error(search, capsys):
+    search.found = replace(search.found, best=None, unpredicted="no prediction: its process was killed")
+    assert run(CALL) == 1
+    shown = capsys.readouterr()
+    assert shown.err.splitlines()[-1].endswith("could memory be told: no prediction: its process was killed")
+    assert "--vram" not in shown.err and "NOTHING FITS" not in shown.out
+
+
+@pytest.mark.parametrize("option", ["--output", "--html", "--markdown"])
+def test_the_file_that_it_starts_from_is_not_written_over(search, capsys, tmp_path, option):
+    start, other = tmp_path / "start.yaml", tmp_path / "link.yaml"
+    start.write_text("SEED: 7\n", encoding="utf-8")
+    other.symlink_to(start)
+    for name in (start, other):
+        assert run(["recommend-config", "--config", str(start), option, str(name)]) == 2
+        assert f"{name} is the file of --config" in capsys.readouterr().err
+    assert start.read_text(encoding="utf-8") == "SEED: 7\n" and search.question is None
+
+
+def test_the_answer_is_printed_before_files_are_written(search, capsys, tmp_path, monkeypatch):
+    def fail(path, text):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("deblurkit.files.write_text", fail)
+    assert run([*CALL, "--output", str(tmp_path / "my.yaml")]) == 1
+    shown = capsys.readouterr()
+    assert "Three choices" in shown.out and "Configuration:" not in shown.out
+    assert "No space left on device" in shown.err
+
+
 def test_a_start_that_is_the_best_needs_no_verification(search):
     search.found = replace(search.found, best=search.found.start, path=(search.found.start,))
     assert run([*CALL, "--verify"]) == 0
@@ -99,6 +137,20 @@ def test_ctrl_c_leaves_the_answer_so_far(search, capsys, tmp_path):
     shown = capsys.readouterr()
     assert "Three choices" in shown.out and output.exists()
     assert shown.err.endswith("deblurkit: error: interrupted\n")
+
+
+def test_a_start_of_which_nothing_is_known_yet_is_written_without_a_promise(search, capsys, tmp_path):
+    start = replace(search.found.start, estimate=None, peak_bytes=None, host_bytes=None, trial=None)
+    only = {"best": start, "start": start, "rows": (start,), "path": (start,), "front": ()}
+    search.found = replace(search.found, **only, stopped="interrupted")
+    markdown, page, output = (tmp_path / name for name in ("t.md", "p.html", "my.yaml"))
+    files = ["--markdown", str(markdown), "--html", str(page), "--output", str(output)]
+    for more in ([], ["--json"]):
+        assert run([*CALL, *files, *more]) == 130
+        assert "NOTHING FITS" not in capsys.readouterr().out
+    config = load_config(None, output, [], warn=pytest.fail)
+    assert config.promise.samples_per_second is None and config.train.batch_size == 1
+    assert markdown.exists() and page.exists()
 
 
 @pytest.mark.parametrize(("keeps", "code"), [(True, 0), (False, 3)])

@@ -42,6 +42,20 @@ def test_where_nothing_fits_the_least_need_is_said(recommendation):
     assert "NOTHING FITS" in list(facts(recommendation(best=None, rows=())))
 
 
+def test_what_was_interrupted_before_anything_was_known_does_not_say_that_nothing_fits(recommendation):
+    said = list(facts(recommendation(best=None, stopped="interrupted")))
+    assert "NO RECOMMENDATION: interrupted before a configuration that fits was known" in said
+    assert not [line for line in said if "NOTHING FITS" in line]
+
+
+def test_a_start_of_which_nothing_is_known_has_no_figures(recommendation):
+    found = recommendation()
+    best = replace(found.start, estimate=None, peak_bytes=None, verdict="as it was given")
+    said = list(facts(replace(found, best=best, start=best, stopped="interrupted")))
+    assert said[1:3] == ["start", "its speed is not known; as it was given"]
+    assert not [line for line in said if "- samples/s" in line or "- of" in line]
+
+
 def test_the_whole_report_keeps_its_width_in_either_language(recommendation):
     found = recommendation(loading_words=("a clip takes 0.1 s",))
     for language in ("en", "zh"):

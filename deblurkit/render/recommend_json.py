@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from deblurkit.config.schema import as_values
+from deblurkit.tuning.recommend.no_answer import why_no_answer
 from deblurkit.tuning.recommend.promised import promised_values
 from deblurkit.tuning.recommend.records import Recommendation, Row, Trial
 from deblurkit.tuning.recommend.tables import Line, choices, comparison, median_step, steps_table
@@ -28,6 +29,7 @@ def recommendation_as_dict(found: Recommendation) -> dict[str, Any]:
         "is_prediction": found.is_prediction,
         "budget": asdict(found.budget),
         "best": _best(found),
+        "no_answer": why_no_answer(found) or None,
         "start": {**_row(found, found.start), "config": as_values(found.start.candidate.config)},
         "rows": [_row(found, row) for row in found.rows],
         "front": [_row(found, row) for row in found.front],
@@ -37,6 +39,7 @@ def recommendation_as_dict(found: Recommendation) -> dict[str, Any]:
             "comparison": [_line(line) for line in comparison(found)],
             "choices": {reason: _line(line) for reason, line in choices(found).items()},
         },
+        "verification_error": found.verification_error or None,
         "verification": None if found.verification is None else asdict(found.verification),
         "samples_per_epoch": found.samples_per_epoch,
         "epochs": found.epochs,

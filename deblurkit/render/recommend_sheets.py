@@ -171,4 +171,7 @@ def _other_row(line: Line) -> tuple[str, ...]:
 
 
 def _marked(line: Line) -> str:
-    return line.name if line.row.fits else f"{line.name} (does not fit)"
+    if line.row.fits:
+        return line.name
+    why = "memory not known" if line.row.peak_bytes is None else "does not fit"
+    return f"{line.name} ({why})"

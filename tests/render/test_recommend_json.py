@@ -44,6 +44,13 @@ def test_rows_trials_front_and_tables_are_all_there(recommendation):
 def test_what_is_not_known_is_null(recommendation):
     document = read(recommendation(best=None, samples_per_epoch=None))
     assert document["best"] is None and document["verification"] is None
+    assert document["no_answer"] is None and document["verification_error"] is None
     assert document["tables"]["steps"][0]["epoch_seconds"] is None
     checked = Verification((2.0, 1.6, 2.5), measured=1.9, low=1.8, high=2.1, rounds=3, keeps=True)
     assert read(recommendation(verification=checked))["verification"]["promised"] == [2.0, 1.6, 2.5]
+
+
+def test_why_there_is_no_answer_or_no_check_is_told(recommendation):
+    document = read(recommendation(best=None, unpredicted="no room", verification_error="killed"))
+    assert document["no_answer"].endswith("could memory be told: no room")
+    assert document["verification_error"] == "killed"

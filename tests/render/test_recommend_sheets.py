@@ -85,6 +85,9 @@ def test_a_start_that_does_not_fit_is_marked(recommendation):
     start = replace(found.start, fits=False)
     steps = by_title(replace(found, start=start, path=(start, *found.path[1:])))[TITLES[0]]
     assert steps.rows[0][0] == "start (does not fit)"
+    unknown = replace(start, peak_bytes=None)
+    (steps, *_) = sheets(recommendation(best=None, start=unknown, path=(unknown,)))
+    assert steps.rows[0][0] == "start (memory not known)"
 
 
 def test_where_nothing_is_known_only_what_holds_something_is_shown(recommendation):

@@ -74,6 +74,11 @@ class HostMemory:
         return self._of("page cache")
 
     @property
+    def code_bytes(self) -> int:
+        """What of `needed_bytes` is files that are mapped: where memory is short they are read again."""
+        return sum(row.bytes for row in self.rows if row.name == CODE)
+
+    @property
     def naive_bytes(self) -> int:
         """What would be needed if every process that reads had a cache of its own, as in the seeds' sum."""
         cache = sum(row.bytes for row in self.rows if row.name == CACHE)

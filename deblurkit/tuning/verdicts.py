@@ -24,6 +24,7 @@ THRESHOLDS: dict[str, tuple[Verdict, ...]] = {
     "does-not-fit": ("does not fit",),
 }
 _SLOWS = "memory.high"  # the one limit of a control group that may be passed
+_CODE_GOES = "code of libraries is dropped and read again from the disk, which is slow"
 _ADDRESS_SPACE = "it counts address space, of which a process takes more than memory"
 _BOUNDS = ("gpu", "shm", "ram", "cgroup")  # what bounds the memory of a run as a whole
 _AMPLE = 0.5  # of what is there: where training takes less, validation will hardly be what is too much
@@ -120,7 +121,7 @@ def _of_limit(limit: Resource, host: HostMemory) -> Iterator[ResourceVerdict]:
     if limit.kind == "shm":
         yield _of_shm(limit, host.shm_bytes)
     elif limit.kind in ("ram", "cgroup") and (limit.limit_bytes is not None or _is_unread(limit)):
-        yield _of_memory(limit, host.needed_bytes)
+        yield _of_memory(limit, host.needed_bytes, code=host.code_bytes)
     elif limit.kind == "commit":
         yield _of_addresses(limit, limit.available_bytes, host.needed_bytes)
     elif limit.name in ("ulimit -v", "ulimit -d") and limit.limit_bytes is not None:
@@ -137,12 +138,20 @@ def _is_unread(limit: Resource) -> bool:
     return limit.used_bytes is None and bool(limit.unseen)
 
 
-def _of_memory(limit: Resource, needed: int) -> ResourceVerdict:
-    if limit.available_bytes is None:
+def _of_memory(limit: Resource, needed: int, *, code: int) -> ResourceVerdict:
+    """Return the verdict of a limit on memory, of which the code of libraries can be read again."""
+    available = limit.available_bytes
+    if available is None:
         return _unknown(limit, needed, limit.unseen or "what others hold of it is not told")
-    found = _compared(name_of(limit), limit.kind, limit.available_bytes, needed, limit.beyond)
-    if limit.source.name == _SLOWS and found.verdict == "does not fit":
-        return ResourceVerdict(found.name, found.kind, limit.available_bytes, needed, "tight", limit.beyond)
+    found = _compared(name_of(limit), limit.kind, available, needed, limit.beyond)
+    if found.verdict != "does not fit":
+        return found
+    if limit.source.name == _SLOWS:
+        return replace(found, verdict="tight", why=limit.beyond)
+    if needed - code <= available:
+        return replace(
+            found, verdict="tight", why=f"{format_bytes(needed - available)} too much: {_CODE_GOES}"
+        )
     return found
 
 

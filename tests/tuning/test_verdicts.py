@@ -1,5 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
+from deblurkit.tuning.host_memory import CODE
+from deblurkit.tuning.host_rows import HostRow
 from deblurkit.tuning.verdicts import THRESHOLDS, fails, judge, largest_process, narrowest
 
 GIB = 2**30
@@ -40,6 +44,20 @@ def test_page_cache_takes_nothing_from_a_group(verdict_of):
 def test_a_group_that_is_only_slowed_down_is_tight(verdict_of):
     found = verdict_of("cgroup", 1, name="cgroup memory.high", source="/sys/fs/cgroup/job/memory.high")
     assert (found.verdict, found.margin_bytes) == ("tight", -2 * GIB)
+
+
+@pytest.mark.parametrize(("available", "verdict"), [(2.8, "tight"), (2.6, "does not fit")])
+def test_code_that_is_read_again_makes_a_run_slow_not_impossible(host_of, limit_of, available, verdict):
+    host = host_of()
+    code = HostRow(CODE, GIB // 4, 1, "private", "of this test")
+    rows = tuple(
+        replace(row, each_bytes=row.each_bytes - GIB // 4) if number == 0 else row
+        for number, row in enumerate(host.rows)
+    )
+    host = replace(host, rows=(*rows, code))
+    assert host.needed_bytes == 3 * GIB
+    (found,) = judge(None, host, limits=[limit_of("cgroup", available)], gpus=[])
+    assert found.verdict == verdict
 
 
 def test_shared_memory_has_to_hold_what_is_shared(verdict_of):

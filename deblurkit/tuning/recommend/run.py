@@ -46,6 +46,7 @@ Tell: TypeAlias = Callable[[str], None]
 Progress: TypeAlias = Callable[[str, int, int], None]
 OnTrial: TypeAlias = Callable[[Candidate, Trial, Row | None], None]
 
+_STEPS = 4  # of a trial that are timed, at least: more where they are short
 MEMORY, WORK, TRIALS, VERIFYING = "memory of the space", "work of a step", "trials", "verification"
 _AS_GIVEN = "as it was given: the search was interrupted before a trial told of another"
 
@@ -287,6 +288,7 @@ class _Job:
         budget = self.budget
         return self._run_trial(
             candidate,
+            steps=_STEPS,
             limit_seconds=budget.trial_seconds if limit_seconds is None else limit_seconds,
             device_bytes=budget.device_bytes if self._place.device_kind == "cuda" else None,
             host_bytes=budget.host_bytes,

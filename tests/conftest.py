@@ -7,6 +7,7 @@ import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is loaded
 os.environ.setdefault("MKL_CBWR", "AUTO")
+os.environ["TERM"] = "xterm"  # a dumb terminal, as automation may say it has, is not drawn on in place
 
 
 ENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)

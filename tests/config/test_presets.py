@@ -1,3 +1,4 @@
+import itertools
 import re
 
 import pytest
@@ -66,13 +67,30 @@ def test_a_preset_ends_with_what_it_needs_of_memory(name):
     text = preset_path(name).read_text(encoding="utf-8")
     begin, *lines, end = text[text.index("# measured by: benchmarks/preset_tables.py, ") :].splitlines()
     assert re.search(r", 20\d\d-\d\d-\d\d, deblurkit \d+\.\d+.*, torch \d+\.\d+", begin)
-    assert end == "# end of what was measured" and all(line.startswith("# |") for line in lines)
+    needs = [*itertools.takewhile(lambda line: not line.startswith("# made by: "), lines)]
+    assert end == "# end of what was measured" and all(line.startswith("# |") for line in needs)
     clips, peak, unit = re.search(r"training step, clips ([\d x]+) \| ([\d.]+) (.iB) \|", text).groups()
     data, train = load(name).data, load(name).train
     side = max(side for _, side in data.crops_by_epoch)
     assert clips == f"{train.batch_size} x {data.clip_len} x {side} x {side}"
     frames = train.batch_size * data.clip_len * 2 * 3 * side * side * 4  # float32, blurry and sharp
     assert frames < float(peak) * {"MiB": 2**20, "GiB": 2**30}[unit] < 200 * 2**30
+
+
+@pytest.mark.parametrize("name", ["quickstart", "quickstart_vrt"])
+def test_a_preset_for_a_cpu_has_the_steps_to_what_is_recommended(name):
+    """What `recommend-config` has written: samples/s times the seconds of a step are its clips."""
+    text = preset_path(name).read_text(encoding="utf-8")
+    _, _, made = text.partition(f"# made by: deblurkit recommend-config --preset {name}\n")
+    rows = [[cell.strip() for cell in line.strip("# |").split(" | ")] for line in made.splitlines()[3:-1]]
+    assert rows[0][0] == "start"
+    train = load(name).train
+    for _, _, step, rate, interval, *_ in rows:
+        seconds = float(step.split(" ")[0].replace(",", "")) / 1000
+        clips = train.batch_size * train.gradient_accumulation_steps
+        assert float(rate) * seconds == pytest.approx(clips, rel=0.01)
+        low, high = map(float, interval.split(" to "))
+        assert low < float(rate) < high
 
 
 def test_an_unknown_preset_is_told_with_the_nearest_and_all():

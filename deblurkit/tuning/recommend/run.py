@@ -11,7 +11,7 @@ from typing import TypeAlias
 from deblurkit.config.changed import changed
 from deblurkit.config.schema import Config
 from deblurkit.data.workers import available_cpus
-from deblurkit.errors import DataError, DeblurkitError
+from deblurkit.errors import DataError, DeblurkitError, UsageError
 from deblurkit.tuning.recommend.hardware import describe_hardware
 from deblurkit.tuning.recommend.kept_lines import kept_folder
 from deblurkit.tuning.recommend.loading import Loading, count_clips, measure_loading
@@ -46,6 +46,7 @@ Tell: TypeAlias = Callable[[str], None]
 Progress: TypeAlias = Callable[[str, int, int], None]
 OnTrial: TypeAlias = Callable[[Candidate, Trial, Row | None], None]
 
+NOTHING_TO_VERIFY = "verification: the start itself is recommended, so there is nothing to run it against"
 _STEPS = 4  # of a trial that are timed, at least: more where they are short
 MEMORY, WORK, TRIALS, VERIFYING = "memory of the space", "work of a step", "trials", "verification"
 _AS_GIVEN = "as it was given: the search was interrupted before a trial told of another"
@@ -102,6 +103,10 @@ def recommend(
         DeblurkitError: if the dataset cannot be read.
     """
     place = find_place(question.config, card=question.card) if place is None else place
+    if question.verify_rounds and not place.can_measure:
+        raise UsageError(
+            f"--verify: no step can be taken on {place.hardware} here; leave it out, or verify where it is"
+        )
     job = _Job(question, place, message=message, on_progress=on_progress, run=run, store=store)
     return job.answer(on_trial)
 
@@ -352,6 +357,9 @@ class _Job:
 
     def _with_verification(self, found: Recommendation) -> Recommendation:
         """Return an answer with what its check has found, or a note of why there is no check."""
+        assert found.best is not None
+        if found.best.candidate.key == found.start.candidate.key:
+            return replace(found, notes=(*found.notes, NOTHING_TO_VERIFY))
         try:
             return replace(found, verification=self._verified(found))
         except DeblurkitError as error:

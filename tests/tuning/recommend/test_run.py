@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from deblurkit.config.load import load_config
-from deblurkit.errors import DeblurkitError
+from deblurkit.errors import DeblurkitError, UsageError
 from deblurkit.tuning.recommend import run as module
 from deblurkit.tuning.recommend.cards import prior_for_cpu
 from deblurkit.tuning.recommend.loading import Loading
@@ -50,6 +50,7 @@ PLACE = Place(
     device_bytes=None,
     host_bytes=None,
 )
+NO_DATA = ["DATA.AUTO_SYNTHETIC=false", "DATA.ROOT=/nowhere"]
 SMALL_PARTS = ["TRAIN.BATCH_SIZE=1", "TRAIN.GRADIENT_ACCUMULATION_STEPS=4"]  # the slowest by the formula
 
 
@@ -300,3 +301,21 @@ def test_numbers_of_gpus_that_do_not_divide_the_clips_are_told(tmp_path, tiny_co
     found = recommend(question, message=lambda text: None, run=Machine(), store=tmp_path)
     assert {row.candidate.devices for row in found.rows} == {1, 2}
     assert any(note.startswith("--devices: 3 GPUs") for note in found.notes)
+
+
+def test_a_start_that_is_recommended_is_said_not_to_be_verified(kept):
+    """Of one clip a step there is one way to cut it, and 8-bit states are slower by the formula."""
+    config = load_config("quickstart", None, [*NO_DATA, "TRAIN.BATCH_SIZE=1"], warn=lambda text: None)
+    question = Question(config, Budget(), verify_rounds=2, fresh=True)
+    found = recommend(question, message=lambda text: None, run=Machine(), place=PLACE, store=kept)
+    assert found.best is not None
+    assert found.best.candidate.settings == {}
+    assert found.verification is None
+    assert module.NOTHING_TO_VERIFY in found.notes
+
+
+def test_what_cannot_be_measured_here_cannot_be_verified(kept):
+    config = load_config("quickstart", None, NO_DATA, warn=lambda text: None)
+    question = Question(config, Budget(), card="a6000", verify_rounds=2)
+    with pytest.raises(UsageError, match="--verify: no step can be taken on NVIDIA RTX A6000 here"):
+        recommend(question, message=lambda text: None, store=kept)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
 
 from deblurkit.config.schema import Config
-from deblurkit.data.parallel import without_interrupt
+from deblurkit.data.parallel import end_with_parent, without_interrupt
 from deblurkit.tuning.step_memory import StepMemory
 from deblurkit.units import GIB
 
@@ -35,10 +33,7 @@ class SideBySide:
         self._predict = predict
         self._others = set(multiprocessing.active_children())
         context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
-        self._ends, self._open = context.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(
-            processes, mp_context=context, initializer=_prepare, initargs=(self._ends,)
-        )
+        self._pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare)
         self._begun: list[tuple[Asked, Future[StepMemory]]] = []
 
     def __enter__(self) -> SideBySide:
@@ -50,8 +45,6 @@ class SideBySide:
         for child in set(multiprocessing.active_children()) - self._others:
             child.terminate()
         self._pool.shutdown()
-        self._open.close()
-        self._ends.close()
 
     def begin(self, asked: Iterable[Asked]) -> None:
         """Begin predictions that may be asked for, in this order; none is begun twice."""
@@ -102,14 +95,9 @@ def _predicted(predict: Predict, asked: Asked) -> StepMemory:
     return predict(config, **about)
 
 
-def _prepare(ends: Connection) -> None:
+def _prepare() -> None:
     """Prepare a child: one thread does, and it ends when its parent does."""
     import torch
 
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(ends,), daemon=True).start()
-
-
-def _end_with(ends: Connection) -> None:
-    ends.poll(None)  # returns when the other end is closed, as it is too where the parent has been killed
-    os._exit(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()

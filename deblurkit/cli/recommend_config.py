@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from deblurkit.tuning.recommend.records import Candidate, Recommendation, Row, Trial
 
 FAILED = 3
-INTERRUPTED = 130
+_OF_SIGNALS = 128  # as shells count them
 TRIALS = 10
 ROUNDS = 3  # of a verification
 
@@ -106,6 +106,7 @@ def recommend_config(
     from deblurkit.render.bar import progress_bars
     from deblurkit.tuning.recommend.records import Budget
     from deblurkit.tuning.recommend.run import Question, recommend
+    from deblurkit.tuning.recommend.stopping import Stopping
 
     loaded = load_with_origins(preset, config, overrides or [], warn=warn)
     files.check(start=config)
@@ -119,12 +120,19 @@ def recommend_config(
         verify_rounds=ROUNDS if verify else 0,
         fresh=fresh,
     )
-    with progress_bars() as on_progress:
-        found = recommend(question, message=_say, on_progress=on_progress, on_trial=_trial_teller())
-    typer.echo(_told(found, loaded, as_json=as_json), nl=False)
-    files.write(found, loaded)
-    typer.echo("" if as_json else files.named(found), nl=False)
-    _end(found, verify=verify)
+    with Stopping() as stopping:
+        with progress_bars() as on_progress:
+            found = recommend(
+                question,
+                message=_say,
+                on_progress=on_progress,
+                on_trial=_trial_teller(),
+                stopping=stopping,
+            )
+        typer.echo(_told(found, loaded, as_json=as_json), nl=False)
+        files.write(found, loaded)
+        typer.echo("" if as_json else files.named(found), nl=False)
+    _end(found, verify=verify, signal_number=stopping.signal_number)
 
 
 def _check_call(preset: str | None, config: Path | None) -> None:
@@ -214,10 +222,10 @@ def _trial_teller() -> Callable[[Candidate, Trial, Row | None], None]:
     return lambda candidate, trial, best: _say(trial_line(next(numbers), candidate, trial, best))
 
 
-def _end(found: Recommendation, *, verify: bool) -> None:
+def _end(found: Recommendation, *, verify: bool, signal_number: int) -> None:
     """Leave with the code of what was interrupted, of nothing that fits, or of a promise that failed."""
     if found.stopped == "interrupted":
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(_OF_SIGNALS + signal_number)
     if found.best is None:
         from deblurkit.tuning.recommend.no_answer import why_no_answer
 

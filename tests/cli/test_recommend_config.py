@@ -1,6 +1,8 @@
 """The command on a stub of the search: what it hands over, what it writes, and how it ends."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,10 +19,12 @@ CALL = ["recommend-config", "--preset", "quickstart_vrt"]
 @pytest.fixture
 def search(monkeypatch, recommendation):
     """A search that hands out a recommendation and keeps what it was asked."""
-    seen = SimpleNamespace(question=None, found=recommendation(), error=None)
+    seen = SimpleNamespace(question=None, found=recommendation(), error=None, signal=None)
 
-    def recommend(question, *, message, on_progress, on_trial):
+    def recommend(question, *, message, on_progress, on_trial, stopping):
         seen.question = question
+        if seen.signal is not None:
+            os.kill(os.getpid(), seen.signal)
         message("looking at 6 configurations")
         on_progress("memory", 1, 6)
         on_trial(seen.found.start.candidate, seen.found.trials[0], None)
@@ -130,19 +134,20 @@ def test_files_are_written_and_train_takes_the_configuration(search, capsys, tmp
     assert "# preset quickstart_vrt:" in output.read_text(encoding="utf-8")
 
 
-def test_ctrl_c_leaves_the_answer_so_far(search, capsys, tmp_path):
-    search.found = replace(search.found, stopped="interrupted")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_the_answer_so_far(search, capsys, tmp_path, number, code):
+    search.found, search.signal = replace(search.found, stopped="interrupted"), number
     output = tmp_path / "my.yaml"
-    assert run([*CALL, "--output", str(output)]) == 130
+    assert run([*CALL, "--output", str(output)]) == code
     shown = capsys.readouterr()
     assert "Three choices" in shown.out and output.exists()
-    assert shown.err.endswith("deblurkit: error: interrupted\n")
+    assert shown.err.endswith("deblurkit: error: interrupted\n") == (number == signal.SIGINT)
 
 
 def test_a_start_of_which_nothing_is_known_yet_is_written_without_a_promise(search, capsys, tmp_path):
     start = replace(search.found.start, estimate=None, peak_bytes=None, host_bytes=None, trial=None)
     only = {"best": start, "start": start, "rows": (start,), "path": (start,), "front": ()}
-    search.found = replace(search.found, **only, stopped="interrupted")
+    search.found, search.signal = replace(search.found, **only, stopped="interrupted"), signal.SIGINT
     markdown, page, output = (tmp_path / name for name in ("t.md", "p.html", "my.yaml"))
     files = ["--markdown", str(markdown), "--html", str(page), "--output", str(output)]
     for more in ([], ["--json"]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from deblurkit.tuning.recommend.records import INTERRUPTED, Recommendation
+from deblurkit.tuning.recommend.records import Recommendation
 from deblurkit.units import plural
 
 
@@ -12,8 +12,6 @@ def why_no_answer(found: Recommendation) -> str:
     """Return why nothing is recommended, in a clause; empty where something is, or where nothing fits."""
     if found.best is not None:
         return ""
-    if found.stopped == INTERRUPTED:
-        return "interrupted before a configuration that fits was known"
     if found.unpredicted:
         return (
             f"of none of {plural(len(found.rows), 'configuration')} could memory be told: {found.unpredicted}"

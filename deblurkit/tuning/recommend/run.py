@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,10 @@ from typing import TypeAlias
 from deblurkit.config.changed import changed
 from deblurkit.config.schema import Config
 from deblurkit.data.workers import available_cpus
-from deblurkit.errors import DataError, DeblurkitError, UsageError
+from deblurkit.errors import DeblurkitError, UsageError
 from deblurkit.tuning.recommend.hardware import describe_hardware
-from deblurkit.tuning.recommend.kept_lines import kept_folder
-from deblurkit.tuning.recommend.loading import Loading, count_clips, measure_loading
+from deblurkit.tuning.recommend.known import Known, Progress, Tell, may_fit
+from deblurkit.tuning.recommend.loading import Loading
 from deblurkit.tuning.recommend.loading_plan import plan_loading
 from deblurkit.tuning.recommend.loading_room import HeldPlan, within_host
 from deblurkit.tuning.recommend.notes import notes_on
@@ -32,24 +32,19 @@ from deblurkit.tuning.recommend.records import (
 )
 from deblurkit.tuning.recommend.search import Search
 from deblurkit.tuning.recommend.space import learning_rate_rule, search_space
-from deblurkit.tuning.recommend.space_memory import CandidateMemory, predict_space
-from deblurkit.tuning.recommend.step_jobs import StepJob
+from deblurkit.tuning.recommend.space_memory import CandidateMemory
+from deblurkit.tuning.recommend.stopgap import is_start, stopgap
+from deblurkit.tuning.recommend.stopping import Stopping
 from deblurkit.tuning.recommend.trial_store import TrialStore, default_path
 from deblurkit.tuning.recommend.trials import run_trial
 from deblurkit.tuning.recommend.verify import verify
-from deblurkit.tuning.recommend.work import count_work
 from deblurkit.tuning.run_memory import DataSize, size_of_data
-from deblurkit.tuning.step_memory import StepMemory
-from deblurkit.units import plural
 
-Tell: TypeAlias = Callable[[str], None]
-Progress: TypeAlias = Callable[[str, int, int], None]
 OnTrial: TypeAlias = Callable[[Candidate, Trial, Row | None], None]
 
 NOTHING_TO_VERIFY = "verification: the start itself is recommended, so there is nothing to run it against"
 _STEPS = 4  # of a trial that are timed, at least: more where they are short
-MEMORY, WORK, TRIALS, VERIFYING = "memory of the space", "work of a step", "trials", "verification"
-_AS_GIVEN = "as it was given: the search was interrupted before a trial told of another"
+TRIALS, VERIFYING = "trials", "verification"
 
 
 @dataclass(frozen=True)
@@ -86,6 +81,7 @@ def recommend(
     run: Callable[..., Trial] = run_trial,
     place: Place | None = None,
     store: Path | None = None,
+    stopping: Stopping | None = None,
 ) -> Recommendation:
     """Return the answer to a question; Ctrl-C ends what is going on, and the answer is what is known by then.
 
@@ -97,6 +93,7 @@ def recommend(
         run: makes a trial, as `run_trial`.
         place: where the search is; None looks.
         store: folder of what is kept from search to search; None is the user's cache.
+        stopping: asks for the answer before its time; None: KeyboardInterrupt alone does.
 
     Raises:
         UsageError: for a card, its memory or a number of GPUs that cannot be.
@@ -107,8 +104,18 @@ def recommend(
         raise UsageError(
             f"--verify: no step can be taken on {place.hardware} here; leave it out, or verify where it is"
         )
-    job = _Job(question, place, message=message, on_progress=on_progress, run=run, store=store)
-    return job.answer(on_trial)
+    budget = with_defaults(question.budget, place)
+    stopping = Stopping() if stopping is None else stopping
+    known = Known(
+        question.config,
+        place,
+        budget,
+        stopping=stopping,
+        message=message,
+        on_progress=on_progress,
+        folder=store,
+    )
+    return _Job(question, place, known, stopping=stopping, on_progress=on_progress, run=run).answer(on_trial)
 
 
 class _Job:
@@ -118,34 +125,34 @@ class _Job:
         self,
         question: Question,
         place: Place,
+        known: Known,
         *,
-        message: Tell,
+        stopping: Stopping,
         on_progress: Progress,
         run: Callable[..., Trial],
-        store: Path | None,
     ) -> None:
-        self._question, self._place = question, place
-        self._message, self._on_progress = message, on_progress
+        self._question, self._place, self._known = question, place, known
+        self._stopping, self._on_progress = stopping, on_progress
         self._run_trial = run
-        self.budget = with_defaults(question.budget, place)
-        self._folder = store
-        self._trials = TrialStore(self._kept(default_path), budget=self.budget, use_data=question.use_data)
+        self.budget = known.budget
+        path = known.kept(default_path)
+        self._trials = TrialStore(path, budget=self.budget, use_data=question.use_data)
         self._hardware = describe_hardware(place.device_kind)
         self._numbers = numbers_of_devices(question.devices, place)
-        self._is_interrupted = False
         self._spent = 0.0  # seconds of trials
 
     def answer(self, on_trial: OnTrial) -> Recommendation:
         """Return what is recommended."""
-        question = self._question
+        question, known = self._question, self._known
         candidates = self._space()
-        loading = self._loading()  # which draws the synthetic dataset: its sizes are known from here on
+        loading = known.loading()  # which draws the synthetic dataset: its sizes are known from here on
         data = size_of_data(question.config.data)
-        memory = self._memory(candidates, data)
-        work = self._work([candidates[0], *self._fitting(candidates[1:], memory)])
+        memory = known.memory(candidates, data)
+        fitting = [each for each in candidates[1:] if may_fit(memory[each.key], self.budget)]
+        work = known.work([candidates[0], *fitting])
         search = self._search(candidates, memory, work, on_trial)
-        stopped = self._searched(search)
-        found = self._found(search, stopped=stopped, loading=loading, data=data)
+        self._searched(search)
+        found = self._found(search, loading=loading, data=data)
         if all(held.peak_bytes is None for held in memory.values()):
             found = replace(found, unpredicted=memory[candidates[0].key].from_)
         if question.verify_rounds and found.best is not None and found.stopped != INTERRUPTED:
@@ -164,81 +171,6 @@ class _Job:
             accuracy_changes=1,
         )
 
-    def _loading(self) -> Loading | None:
-        """Return what loading takes; None where no dataset is there, or the answer is for another machine."""
-        if not self._place.can_measure:
-            return None
-        kind = self._place.device_kind
-        try:
-            return measure_loading(self._question.config, device_kind=kind, message=self._message)
-        except KeyboardInterrupt:
-            self._is_interrupted = True
-            return None
-
-    def _samples_per_epoch(self, loading: Loading | None) -> int | None:
-        """Return the training clips of an epoch, counted where loading was not measured."""
-        if loading is not None:
-            return loading.num_clips
-        try:
-            return count_clips(self._question.config, device_kind=self._place.device_kind)
-        except DataError:  # a note says what is wrong with it, and the answer does not need it
-            return None
-
-    def _memory(self, candidates: Sequence[Candidate], data: DataSize) -> Mapping[str, CandidateMemory]:
-        self._message(f"predicting the memory of {plural(len(candidates), 'configuration')} …")
-        return self._predicted(candidates, data, on_progress=partial(self._on_progress, MEMORY))
-
-    def _predicted(
-        self,
-        candidates: Sequence[Candidate],
-        data: DataSize,
-        *,
-        on_progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Mapping[str, CandidateMemory]:
-        """Return what candidates hold; after Ctrl-C, as far as that is kept."""
-        predicted = partial(
-            predict_space,
-            candidates,
-            device_kind=self._place.device_kind,
-            frame_shape=data.frame_shape,
-            num_frames=data.num_frames,
-            storage=data.storage,
-            budget=self.budget,
-            store=self._kept(lambda: kept_folder("memory") / "predictions.jsonl"),
-            on_progress=on_progress,
-        )
-        try:
-            if not self._is_interrupted:
-                return predicted()
-        except KeyboardInterrupt:
-            self._is_interrupted = True
-        return predicted(predict=_not_now, workers=0)  # what is kept by now tells of some
-
-    def _fitting(
-        self, candidates: Sequence[Candidate], memory: Mapping[str, CandidateMemory]
-    ) -> Iterator[Candidate]:
-        """Yield those of which memory does not tell that they do not fit."""
-        for candidate in candidates:
-            held = memory[candidate.key]
-            if not _exceeds(held.peak_bytes, self.budget.device_bytes) and not _exceeds(
-                held.host_bytes, self.budget.host_bytes
-            ):
-                yield candidate
-
-    def _work(self, candidates: Sequence[Candidate]) -> Mapping[str, Work]:
-        if self._is_interrupted:
-            return {}
-        try:
-            return count_work(
-                candidates,
-                device_kind=self._place.device_kind,
-                store=self._kept(lambda: kept_folder("memory") / "work.jsonl"),
-                on_progress=partial(self._on_progress, WORK),
-            )
-        except KeyboardInterrupt:
-            self._is_interrupted = True
-            return {}
-
     def _search(
         self,
         candidates: Sequence[Candidate],
@@ -255,23 +187,17 @@ class _Job:
             prior=self._place.prior,
             on_trial=on_trial,
         )
-        try:
-            return made(work=work)
-        except KeyboardInterrupt:
-            self._is_interrupted = True
-            return made(work={})
+        search = self._stopping.attempt(partial(made, work=work), otherwise=None)
+        return made(work={}) if search is None else search
 
-    def _searched(self, search: Search) -> str:
-        """Make the trials, and return why there are no more."""
-        if self._is_interrupted:
-            return INTERRUPTED
-        try:
+    def _searched(self, search: Search) -> None:
+        """Make the trials."""
+
+        def steps() -> None:
             while search.step() is not None:
                 self._on_progress(TRIALS, len(search.trials), self.budget.trials)
-        except KeyboardInterrupt:
-            self._is_interrupted = True
-            return INTERRUPTED
-        return search.stopped
+
+        self._stopping.attempt(steps, otherwise=None)
 
     def _try(self, candidate: Candidate) -> Trial:
         kept = None if self._question.fresh else self._trials.find(candidate, self._hardware)
@@ -300,14 +226,12 @@ class _Job:
             use_data=self._question.use_data,
         )
 
-    def _found(
-        self, search: Search, *, stopped: str, loading: Loading | None, data: DataSize
-    ) -> Recommendation:
+    def _found(self, search: Search, *, loading: Loading | None, data: DataSize) -> Recommendation:
         question, rows, best = self._question, search.rows(), search.best()
-        start = next(filter(_is_start, rows))
-        if best is None and stopped == INTERRUPTED and start.fits and start.trial is None:
-            best = start = replace(start, verdict=_AS_GIVEN)
-            rows = tuple(start if _is_start(row) else row for row in rows)
+        is_interrupted = self._stopping.is_asked
+        if best is None and is_interrupted and (best := stopgap(rows)) is not None:
+            rows = (best, *(row for row in rows if row.candidate.key != best.candidate.key))
+        start = next(filter(is_start, rows))
         held = None if best is None or loading is None else self._planned(best, loading, data)
         plan = None if held is None else held.plan
         if best is not None and held is not None:
@@ -322,9 +246,9 @@ class _Job:
             front=search.front(),
             path=search.path(),
             trials=tuple(search.trials),
-            samples_per_epoch=self._samples_per_epoch(loading),
+            samples_per_epoch=self._known.samples_per_epoch(loading),
             epochs=question.config.train.epochs,
-            stopped=INTERRUPTED if self._is_interrupted else stopped,
+            stopped=INTERRUPTED if is_interrupted else search.stopped,
             notes=self._notes(data, search.trials),
             recommended=None if best is None else _with_loading(best.candidate.config, held),
             loading_settings={} if plan is None else plan.settings,
@@ -352,7 +276,7 @@ class _Job:
             plan,
             candidate,
             host_bytes=self.budget.host_bytes,
-            predict=lambda candidates: self._predicted(candidates, data),
+            predict=lambda candidates: self._known.predicted(candidates, data),
         )
 
     def _with_verification(self, found: Recommendation) -> Recommendation:
@@ -360,13 +284,15 @@ class _Job:
         assert found.best is not None
         if found.best.candidate.key == found.start.candidate.key:
             return replace(found, notes=(*found.notes, NOTHING_TO_VERIFY))
+        interrupted = replace(found, stopped=INTERRUPTED)
         try:
-            return replace(found, verification=self._verified(found))
+            verified = partial(self._verified, found)
+            return self._stopping.attempt(
+                lambda: replace(found, verification=verified()), otherwise=interrupted
+            )
         except DeblurkitError as error:
             notes = (*found.notes, f"verification: {error}")
             return replace(found, notes=notes, verification_error=str(error))
-        except KeyboardInterrupt:
-            return replace(found, stopped=INTERRUPTED)
 
     def _verified(self, found: Recommendation) -> Verification | None:
         """Return how the answer holds beside the start; None where there is nothing to compare."""
@@ -388,22 +314,6 @@ class _Job:
     def _notes(self, data: DataSize, trials: Sequence[Trial]) -> tuple[str, ...]:
         config, place = self._question.config, self._place
         return tuple(notes_on(config, place, data=data, numbers=self._numbers, trials=trials))
-
-    def _kept(self, default: Callable[[], Path]) -> Path:
-        return default() if self._folder is None else self._folder / default().name
-
-
-def _exceeds(held: int | None, there: int | None) -> bool:
-    return held is not None and there is not None and held > there
-
-
-def _not_now(job: StepJob) -> list[StepMemory]:
-    """Predict nothing: there is no time for it."""
-    raise DeblurkitError("not predicted before the search was interrupted")
-
-
-def _is_start(row: Row) -> bool:
-    return not row.candidate.settings and row.candidate.devices == 1
 
 
 def _with_loading(config: Config, held: HeldPlan | None) -> Config:

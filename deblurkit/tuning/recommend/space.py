@@ -209,6 +209,12 @@ def recomputed(config: Config) -> tuple[Flags, Flags]:
     return attention, mlp
 
 
+def order_of_need(config: Config) -> tuple[int, int]:
+    """Return what orders like configurations by their memory: micro-batch, then what is recomputed."""
+    attention, mlp = recomputed(config)
+    return config.train.batch_size, -sum((*attention, *mlp))
+
+
 _NONE, _ALL = (False,) * STAGES, (True,) * STAGES
 _FINE = tuple(stage in FULL_RESOLUTION for stage in range(1, STAGES + 1))
 _RECOMPUTED = ((_NONE, _NONE), (_ALL, _NONE), (_NONE, _ALL), (_ALL, _ALL), (_FINE, _NONE), (_FINE, _FINE))

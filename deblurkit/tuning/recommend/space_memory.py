@@ -16,7 +16,7 @@ from deblurkit.memory.tensors import PARAMETERS
 from deblurkit.tuning.host_memory import predict_host
 from deblurkit.tuning.recommend.children import children_for, in_children
 from deblurkit.tuning.recommend.records import Budget, Candidate
-from deblurkit.tuning.recommend.space import recomputed
+from deblurkit.tuning.recommend.space import order_of_need, recomputed
 from deblurkit.tuning.recommend.step_classes import (
     ACCUMULATES,
     BATCH,
@@ -179,12 +179,12 @@ class _StepClass:
 
 
 def _classes_of(candidates: Sequence[Candidate]) -> list[_StepClass]:
-    """Return the classes, those that need least first."""
+    """Return the classes: that of the first candidate, then those that need least first."""
     members: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         members.setdefault(class_key(candidate.config, but=[OPTIMIZER]), []).append(candidate)
     found = [_StepClass(group) for group in members.values()]
-    return sorted(found, key=lambda each: (each.batch, -sum(each.flags)))
+    return [*found[:1], *sorted(found[1:], key=lambda each: order_of_need(each.config))]
 
 
 class _Plan:

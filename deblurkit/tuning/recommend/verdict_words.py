@@ -63,7 +63,7 @@ def _why_not_fitting(
             f"{needs} {format_bytes(needed[short] or 0)}{_WHERE[short]}, and one that needs"
             f" {format_bytes(refused[short])} was out of memory when tried"
         )
-    return "its memory could not be predicted" + (f": {unknown}" if unknown else "")
+    return "its memory is not known" + (f": {unknown}" if unknown else "")
 
 
 def _beside(row: Row, best: Row) -> str:

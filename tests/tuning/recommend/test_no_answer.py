@@ -12,9 +12,11 @@ def test_that_nothing_fits_is_told_by_the_tables(recommendation):
     assert why_no_answer(recommendation(best=None)) == ""
 
 
-def test_what_was_interrupted_is_not_said_not_to_fit(recommendation):
-    found = recommendation(best=None, stopped=INTERRUPTED, unpredicted="no time")
-    assert why_no_answer(found) == "interrupted before a configuration that fits was known"
+def test_what_was_interrupted_and_has_no_answer_has_the_reason_of_any_other(recommendation):
+    found = recommendation(best=None, stopped=INTERRUPTED, unpredicted="its process was killed")
+    assert why_no_answer(found) == (
+        "of none of 6 configurations could memory be told: its process was killed"
+    )
 
 
 def test_predictions_that_failed_are_told_with_their_reason(recommendation):

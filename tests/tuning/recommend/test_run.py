@@ -1,11 +1,14 @@
 """A whole search with trials from a formula: what it answers, keeps, and leaves behind when it is stopped."""
 
+import os
+import signal
 from functools import partial
 
 import pytest
 
 from deblurkit.config.load import load_config
 from deblurkit.errors import DeblurkitError, UsageError
+from deblurkit.tuning.recommend import known
 from deblurkit.tuning.recommend import run as module
 from deblurkit.tuning.recommend.cards import prior_for_cpu
 from deblurkit.tuning.recommend.loading import Loading
@@ -13,6 +16,8 @@ from deblurkit.tuning.recommend.place import Place
 from deblurkit.tuning.recommend.records import INTERRUPTED, Budget, Candidate, Trial
 from deblurkit.tuning.recommend.run import Question, recommend
 from deblurkit.tuning.recommend.space_memory import predict_space
+from deblurkit.tuning.recommend.step_jobs import predict_job
+from deblurkit.tuning.recommend.stopping import Stopping
 
 
 def seconds_of(candidate):
@@ -60,11 +65,15 @@ def kept(tmp_path_factory):
     return tmp_path_factory.mktemp("kept")
 
 
-def ask(kept, machine, *, budget=None, overrides=(), **asked):
+def unheard(text):
+    """Hear of what takes long, and do nothing."""
+
+
+def ask(kept, machine, *, budget=None, overrides=(), stopping=None, **asked):
     nowhere = ["DATA.AUTO_SYNTHETIC=false", "DATA.ROOT=/nowhere"]
     config = load_config("quickstart", None, [*SMALL_PARTS, *nowhere, *overrides], warn=lambda text: None)
     question = Question(config, budget or Budget(), **{"fresh": True, **asked})
-    return recommend(question, message=lambda text: None, run=machine, place=PLACE, store=kept)
+    return recommend(question, message=unheard, run=machine, place=PLACE, store=kept, stopping=stopping)
 
 
 def test_the_fastest_by_the_formula_is_recommended(kept):
@@ -108,7 +117,8 @@ def test_ctrl_c_leaves_what_is_known(kept, done):
 
 def interrupt(monkeypatch, part):
     """Have a part of the search be interrupted when it is first begun."""
-    real, calls = getattr(module, part), []
+    place = module if hasattr(module, part) else known
+    real, calls = getattr(place, part), []
 
     def interrupted(*given, **options):
         calls.append(part)
@@ -116,7 +126,7 @@ def interrupt(monkeypatch, part):
             raise KeyboardInterrupt
         return real(*given, **options)
 
-    monkeypatch.setattr(module, part, interrupted)
+    monkeypatch.setattr(place, part, interrupted)
 
 
 @pytest.mark.parametrize("part", ["measure_loading", "predict_space", "count_work", "Search"])
@@ -135,27 +145,69 @@ def test_ctrl_c_before_the_first_trial_leaves_the_start_and_what_is_kept(kept, m
     assert found.best in found.rows
 
 
-def test_ctrl_c_before_anything_is_known_leaves_the_start_only_where_nothing_bounds_it(tmp_path, monkeypatch):
-    for bound, fits in ((None, True), (2**40, False)):
-        with monkeypatch.context() as patch:
-            interrupt(patch, "predict_space")
-            found = ask(tmp_path, Machine(), budget=Budget(device_bytes=bound))
-        assert found.stopped == INTERRUPTED
-        assert (found.best is not None) == fits
+@pytest.mark.parametrize("bound", [None, 2**40])
+def test_ctrl_c_before_anything_is_known_leaves_the_start_and_says_so(tmp_path, monkeypatch, bound):
+    interrupt(monkeypatch, "predict_space")
+    found = ask(tmp_path, Machine(), budget=Budget(device_bytes=bound))
+    assert found.stopped == INTERRUPTED
+    assert found.best == found.start == found.rows[0]
+    assert found.best.peak_bytes is None
+    assert "before it was known to fit" in found.best.verdict
+    assert found.recommended == found.start.candidate.config
+
+
+def test_the_memory_of_the_start_is_predicted_first(tmp_path, monkeypatch):
+    asked = []
+
+    def interrupted_at_the_second(job):
+        asked.extend(job.configs)
+        if len(asked) > 2:  # the start with either optimiser is one
+            raise KeyboardInterrupt
+        return predict_job(job)
+
+    predict = partial(known.predict_space, predict=interrupted_at_the_second, workers=0)
+    monkeypatch.setattr(known, "predict_space", predict)
+    found = ask(tmp_path, Machine(), budget=Budget(device_bytes=2**40), overrides=["TRAIN.BATCH_SIZE=2"])
+    assert asked[0].train.batch_size == 2
+    assert found.best == found.start and found.best.fits and found.best.peak_bytes is not None
 
 
 def test_ctrl_c_never_leaves_a_start_that_is_known_not_to_fit(kept, monkeypatch):
-    start = ask(kept, Machine()).start
+    whole = ask(kept, Machine())
     interrupt(monkeypatch, "count_work")
-    found = ask(kept, Machine(), budget=Budget(device_bytes=start.peak_bytes - 1))
-    assert found.best is None
+    found = ask(kept, Machine(), budget=Budget(device_bytes=whole.start.peak_bytes - 1))
+    assert not found.start.fits
+    assert found.best is not None and found.best.fits
+    assert found.best.candidate.choices == {**found.start.candidate.choices, "optimizer": "adamw8bit"}
+    assert found.recommended == found.best.candidate.config
+
+
+def test_where_nothing_fits_ctrl_c_leaves_nothing(kept, monkeypatch):
+    interrupt(monkeypatch, "count_work")
+    assert ask(kept, Machine(), budget=Budget(device_bytes=1)).best is None
+
+
+def test_a_signal_ends_trials_and_what_comes_after_them_is_done(kept, monkeypatch):
+    """The signal that a scheduler sends, in the real handler; the epoch's clips are then not counted."""
+    machine = Machine()
+
+    def run(candidate, **limits):
+        if len(machine.tried) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return machine(candidate, **limits)
+
+    with Stopping() as stopping:
+        found = ask(kept, run, stopping=stopping)
+    assert stopping.signal_number == signal.SIGTERM
+    assert found.stopped == INTERRUPTED and len(found.trials) == 2
+    assert found.best is not None and found.best.trial is not None
 
 
 def test_why_no_memory_could_be_predicted_is_kept(tmp_path, monkeypatch):
     def fail(job):
         raise DeblurkitError("its process was killed")
 
-    monkeypatch.setattr(module, "predict_space", partial(module.predict_space, predict=fail, workers=0))
+    monkeypatch.setattr(known, "predict_space", partial(known.predict_space, predict=fail, workers=0))
     found = ask(tmp_path, Machine(), budget=Budget(device_bytes=2**40))
     assert found.best is None
     assert "its process was killed" in found.unpredicted
@@ -165,7 +217,7 @@ def test_why_no_memory_could_be_predicted_is_kept(tmp_path, monkeypatch):
 def slow_loading(monkeypatch):
     """Have a clip take seconds of a core on a machine of 20."""
     loading = Loading(9.0, None, clips=3, num_clips=10, storage="png", decoded_bytes=0, packed_bytes=0)
-    monkeypatch.setattr(module, "measure_loading", lambda config, **options: loading)
+    monkeypatch.setattr(known, "measure_loading", lambda config, **options: loading)
     monkeypatch.setattr(module, "available_cpus", lambda: 20)
 
 
@@ -251,7 +303,7 @@ def test_a_card_that_is_not_here_is_predicted_and_not_tried(kept):
     machine = Machine()
     config = load_config("quickstart", None, ["DATA.AUTO_SYNTHETIC=false"], warn=lambda text: None)
     question = Question(config, Budget(), card="a6000")
-    found = recommend(question, message=lambda text: None, run=machine, store=kept)
+    found = recommend(question, message=unheard, run=machine, store=kept)
     assert machine.tried == []
     assert found.is_prediction
     assert "A6000" in found.hardware
@@ -291,14 +343,14 @@ def test_where_every_trial_fails_nothing_is_recommended(kept):
 
 def test_the_clips_of_an_epoch_are_counted_for_a_card_that_is_not_here(tmp_path, tiny_config):
     question = Question(tiny_config("DATA.CLIP_LEN=3", "TRAIN.DEVICE=auto"), Budget(), card="a6000")
-    found = recommend(question, message=lambda text: None, run=Machine(), store=tmp_path)
+    found = recommend(question, message=unheard, run=Machine(), store=tmp_path)
     assert found.samples_per_epoch == 6  # two training sequences of 5 frames
 
 
 def test_numbers_of_gpus_that_do_not_divide_the_clips_are_told(tmp_path, tiny_config):
     config = tiny_config("TRAIN.BATCH_SIZE=4", "TRAIN.DEVICE=auto")
     question = Question(config, Budget(), card="a6000", devices=3)
-    found = recommend(question, message=lambda text: None, run=Machine(), store=tmp_path)
+    found = recommend(question, message=unheard, run=Machine(), store=tmp_path)
     assert {row.candidate.devices for row in found.rows} == {1, 2}
     assert any(note.startswith("--devices: 3 GPUs") for note in found.notes)
 
@@ -307,7 +359,7 @@ def test_a_start_that_is_recommended_is_said_not_to_be_verified(kept):
     """Of one clip a step there is one way to cut it, and 8-bit states are slower by the formula."""
     config = load_config("quickstart", None, [*NO_DATA, "TRAIN.BATCH_SIZE=1"], warn=lambda text: None)
     question = Question(config, Budget(), verify_rounds=2, fresh=True)
-    found = recommend(question, message=lambda text: None, run=Machine(), place=PLACE, store=kept)
+    found = recommend(question, message=unheard, run=Machine(), place=PLACE, store=kept)
     assert found.best is not None
     assert found.best.candidate.settings == {}
     assert found.verification is None
@@ -318,4 +370,4 @@ def test_what_cannot_be_measured_here_cannot_be_verified(kept):
     config = load_config("quickstart", None, NO_DATA, warn=lambda text: None)
     question = Question(config, Budget(), card="a6000", verify_rounds=2)
     with pytest.raises(UsageError, match="--verify: no step can be taken on NVIDIA RTX A6000 here"):
-        recommend(question, message=lambda text: None, store=kept)
+        recommend(question, message=unheard, store=kept)

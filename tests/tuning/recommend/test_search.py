@@ -359,4 +359,4 @@ def test_why_memory_could_not_be_predicted_is_in_the_verdict(search_of, space, m
     failed = held(None, from_="its process was killed by SIGKILL")
     search = search_of(bytes_of={**memory, space[3].key: failed}, device_bytes=99 * GIB)
     row = next(row for row in search.rows() if row.candidate is space[3])
-    assert row.verdict == "its memory could not be predicted: its process was killed by SIGKILL"
+    assert row.verdict == "its memory is not known: its process was killed by SIGKILL"

@@ -40,7 +40,7 @@ def test_what_does_not_fit_says_by_how_much(row, best):
     hungry = row("hungry", 1, host=40, fits=False)
     expected = "needs 40.00 GiB of host memory, 32.00 GiB are there"
     assert said(hungry, best, host_bytes=32 * GIB) == expected
-    assert said(row("unknown", None, fits=False), best) == "its memory could not be predicted"
+    assert said(row("unknown", None, fits=False), best) == "its memory is not known"
 
 
 def test_one_that_needs_as_much_as_one_that_ran_out_does_not_fit(row, best):
@@ -83,7 +83,7 @@ def test_the_best_says_of_how_many(best):
 
 def test_why_nothing_was_predicted_is_said(row, best):
     why = "its process was killed by SIGKILL"
-    expected = "its memory could not be predicted: its process was killed by SIGKILL"
+    expected = "its memory is not known: its process was killed by SIGKILL"
     assert said(row("unknown", None, fits=False), best, unknown=why) == expected
     expected = "nothing is known of its step, nor of its memory: its process was killed by SIGKILL"
     assert said(row("unknown", None), best, unknown=why) == expected

@@ -66,7 +66,9 @@ def check_writable(path: Path) -> None:
     """Make the folder of ``path``; raise OSError now, before long work, if nothing can be written there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise IsADirectoryError(
+            errno.EISDIR, "expected the name of a file to write, and this is a folder", str(path)
+        )
     with tempfile.TemporaryFile(dir=path.parent):
         pass
 

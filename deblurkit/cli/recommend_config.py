@@ -101,15 +101,17 @@ def recommend_config(
     bytes_of_host = None if host_memory is None else read_size("--host-memory", host_memory)
     seconds = None if time_budget is None else read_duration("--time-budget", time_budget)
     files = _Files(markdown, html, output)
+    files.check(start=config)
 
     from deblurkit.config.load import load_with_origins
+
+    loaded = load_with_origins(preset, config, overrides or [], warn=warn)
+
     from deblurkit.render.bar import progress_bars
     from deblurkit.tuning.recommend.records import Budget
     from deblurkit.tuning.recommend.run import Question, recommend
     from deblurkit.tuning.recommend.stopping import Stopping
 
-    loaded = load_with_origins(preset, config, overrides or [], warn=warn)
-    files.check(start=config)
     question = Question(
         loaded.config,
         Budget(bytes_of_device, bytes_of_host, trials=trials, seconds=seconds),

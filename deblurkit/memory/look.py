@@ -35,6 +35,9 @@ from deblurkit.memory.remains import remains as all_remains
 from deblurkit.memory.sparing import OneLook
 from deblurkit.units import plural
 
+_UNSEEN_BY_ROOT = (
+    "PSS and USS of some processes: they are just ending, or this container may not look into them"
+)
 _MOST = 8  # users, and processes, that are named
 _STARTED_BY = re.compile(r"^from multiprocessing\.(\w+) import ")
 _STARTED_FOR = {"spawn": "child", "forkserver": "fork server"}  # by the module that it begins with
@@ -214,7 +217,9 @@ def _unseen(sources: Sources, seen: Look) -> Iterator[str]:
     if seen.holders.unseen_processes:
         yield f"{plural(seen.holders.unseen_processes, 'process')} whose memory is not told"
     if any(process.pss_bytes is None for process in seen.holders.largest):
-        yield "PSS and USS of other users' processes: root sees them"
+        yield (
+            _UNSEEN_BY_ROOT if sources.uid() == 0 else "PSS and USS of other users' processes: root sees them"
+        )
     if any(tree.total.unseen for tree in seen.trees):
         yield "PSS of some processes of these runs: another user's, or they have just ended"
 

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 import psutil
 
-Role = Literal["main", "launcher", "rank", "worker", "other"]
+Role = Literal["main", "launcher", "rank", "worker", "helper", "other"]
 _WORKER_NAME = "pt_data_worker"  # PyTorch calls a loader worker so
 _SPAWNED = "multiprocessing.spawn"
 _ATTRIBUTES = ("pid", "ppid", "uids", "username", "name", "cmdline", "create_time", "memory_info", "status")
@@ -97,7 +97,8 @@ class Group:
 
     Attributes:
         role: what they are: ``main`` trains alone, ``launcher`` has started ranks, ``worker`` is forked or
-            spawned by one of them to load data, ``other`` is any other descendant.
+            spawned by one of them to load data, ``helper`` is one that this program has spawned to predict,
+            try or convert, ``other`` is any other descendant.
         rank: whose they are; None where a single process trains.
         members: the processes, largest first.
         rss_bytes: sum of RSS, in which shared pages count several times.
@@ -261,7 +262,7 @@ def _tree(reader: ProcessReader, found: Mapping[int, Process], root: Process) ->
 
 def _in_order(kind: tuple[Role, int | None]) -> tuple[bool, int, int]:
     role, rank = kind
-    place = ("launcher", "main", "rank", "worker", "other").index(role)
+    place = ("launcher", "main", "rank", "worker", "helper", "other").index(role)
     return rank is None and place > 1, -1 if rank is None else rank, place
 
 
@@ -275,7 +276,9 @@ def _role(process: Process, root: Process, found: Mapping[int, Process]) -> Role
         return "launcher" if any(each.rank is not None for each in found.values()) else "main"
     if parent is not None and process.command and process.command == parent.command:
         return "worker"  # forked: nothing but the number is new
-    return "worker" if any(_SPAWNED in word for word in process.command) else "other"
+    if not any(_SPAWNED in word for word in process.command):
+        return "other"
+    return "helper" if is_deblurkit(root) else "worker"  # our own loader workers are forked
 
 
 def group_of(role: Role, rank: int | None, members: Iterable[Process]) -> Group:

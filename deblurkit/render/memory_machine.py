@@ -23,6 +23,7 @@ _ROLES = {
     "launcher": "launcher",
     "rank": "rank",
     "worker": "loader worker",
+    "helper": "helper process",
     "other": "other process",
 }
 _PROGRAM = 44  # columns of a program's name

@@ -50,8 +50,7 @@ def facts(found: Recommendation) -> Iterator[str]:
     if found.is_prediction:
         yield "PREDICTION: no step was measured on this card"
     yield from _nothing(found) if found.best is None else _best(found, found.best)
-    space = f"{plural(len(found.rows), 'configuration')}, {sum(row.fits for row in found.rows):,} fit"
-    yield f"{space}; {plural(len(found.trials), 'trial')}; the search ended: {found.stopped}"
+    yield f"{_space(found)}; {plural(len(found.trials), 'trial')}; the search ended: {found.stopped}"
     if found.verification is not None:
         yield verification_words(found.verification)
 
@@ -110,6 +109,13 @@ def _speed(best: Row) -> str:
     if best.estimate is None:
         return f"its speed is not known; {best.verdict}"
     return f"{rate_cell(best)} samples/s (90 % interval {interval_cell(best)}; {source_cell(best)})"
+
+
+def _space(found: Recommendation) -> str:
+    """Return how many configurations there are, and how many of them fit, as far as that is known."""
+    unknown = sum(row.peak_bytes is None for row in found.rows)
+    fit = f"{plural(len(found.rows), 'configuration')}, {sum(row.fits for row in found.rows):,} fit"
+    return f"{fit}, of {unknown:,} the memory is not known" if unknown else fit
 
 
 def _needed(found: Recommendation) -> str:

@@ -75,8 +75,8 @@ def smaller_parts(now: Situation, after: Config) -> str:
     before, train = now.config.train, after.train
     parts = before.batch_size // train.batch_size
     return (
-        f"the same clips a step, as {train.gradient_accumulation_steps} x {train.batch_size} instead of"
-        f" {before.gradient_accumulation_steps} x {before.batch_size}: {parts} x the kernel launches for as"
+        f"the same clips a step, as {train.batch_size} x {train.gradient_accumulation_steps} instead of"
+        f" {before.batch_size} x {before.gradient_accumulation_steps}: {parts} x the kernel launches for as"
         " many operations"
     )
 

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,12 @@ def test_a_look_has_all_that_the_sources_tell(sources_of):
     assert "no driver" in seen.unseen
     assert "PSS and USS of other users' processes: root sees them" in seen.unseen
     assert not any("container" in line for line in seen.unseen)
+
+
+def test_root_is_not_told_that_root_sees_more(sources_of):
+    sources = replace(sources_of(process(6, user="王小明", uid=1001)), uid=lambda: 0)
+    told = [line for line in look(sources).unseen if line.startswith("PSS and USS")]
+    assert len(told) == 1 and "root" not in told[0]
 
 
 def test_a_glance_leaves_shared_memory_alone(sources_of):

@@ -88,7 +88,18 @@ def test_a_single_process_is_the_main_one_and_forks_are_its_workers():
         ),
         10,
     )
-    assert kinds(tree) == [("main", None, [10]), ("worker", None, [11, 12, 13]), ("other", None, [14, 15])]
+    assert kinds(tree) == [
+        ("main", None, [10]),
+        ("worker", None, [11, 12]),
+        ("helper", None, [13]),  # predicts or converts: our own workers are forked
+        ("other", None, [14, 15]),
+    ]
+
+
+def test_what_another_program_has_spawned_may_be_its_workers():
+    spawned = ("python", "-c", "from multiprocessing.spawn import spawn_main; spawn_main()")
+    found = Recorded(process(10, 1, command=("python", "theirs.py")), process(11, 10, command=spawned))
+    assert kinds(process_tree(found, 10)) == [("main", None, [10]), ("worker", None, [11])]
 
 
 def test_sums_that_miss_a_process_are_unknown_and_say_how_many():

@@ -9,6 +9,23 @@ def test_without_a_terminal_nothing_is_drawn(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_without_a_terminal_long_work_has_a_line_every_half_minute(capsys):
+    now = 0.0
+    with progress_bars(clock=lambda: now) as progress:
+        for done in range(11):
+            progress("frames", 20 + done, 1030)  # 20 were done before
+            now += 10.0
+        progress("trials", 0, None)
+        now += 20.0
+        progress("trials", 1, 4)
+    assert capsys.readouterr().err.splitlines() == [
+        "frames: 23 of 1,030, 2 h 47 min left",  # 1,007 at 10 s each
+        "frames: 26 of 1,030, 2 h 47 min left",
+        "frames: 29 of 1,030, 2 h 46 min left",
+        "trials: 1 of 4, 1 min 00 s left",
+    ]
+
+
 def test_on_a_terminal_the_count_is_shown(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with progress_bar("frames") as progress:

@@ -42,10 +42,14 @@ def test_where_nothing_fits_the_least_need_is_said(recommendation):
     assert "NOTHING FITS" in list(facts(recommendation(best=None, rows=())))
 
 
-def test_what_was_interrupted_before_anything_was_known_does_not_say_that_nothing_fits(recommendation):
-    said = list(facts(recommendation(best=None, stopped="interrupted")))
-    assert "NO RECOMMENDATION: interrupted before a configuration that fits was known" in said
-    assert not [line for line in said if "NOTHING FITS" in line]
+def test_configurations_whose_memory_is_not_known_are_told_from_those_that_do_not_fit(recommendation):
+    found = recommendation()
+    unknown = tuple(replace(row, peak_bytes=None, fits=False) for row in found.rows[2:])
+    said = list(facts(replace(found, rows=(*found.rows[:2], *unknown))))
+    assert [
+        line for line in said if line.startswith("6 configurations, 2 fit, of 4 the memory is not known;")
+    ]
+    assert not [line for line in facts(found) if "not known;" in line]
 
 
 def test_a_start_of_which_nothing_is_known_has_no_figures(recommendation):

@@ -73,7 +73,7 @@ def test_stages_that_recompute_already_are_not_counted():
             prices.smaller_parts,
             ["TRAIN.BATCH_SIZE=4", "TRAIN.GRADIENT_ACCUMULATION_STEPS=3"],
             ["TRAIN.BATCH_SIZE=2", "TRAIN.GRADIENT_ACCUMULATION_STEPS=6"],
-            "6 x 2 instead of 3 x 4: 2 x the kernel launches",
+            "2 x 6 instead of 4 x 3: 2 x the kernel launches",
         ),
         (prices.smaller_crops, [], ["DATA.CROP_SIZE=192"], "(192 / 256)^2 = 0.56 x the pixels"),
         (prices.shorter_clips, [], ["DATA.CLIP_LEN=3"], "3 / 5 = 0.60 x the frames"),

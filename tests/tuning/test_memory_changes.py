@@ -122,7 +122,7 @@ def test_the_three_that_free_most_come_first_with_their_bytes():
     ]
     assert [change.keeps_result for change in found] == [True, False, False]
     assert {change.resource for change in found} == {"device"}
-    assert "12 x 1 instead of 6 x 2" in found[0].costs
+    assert "1 x 12 instead of 2 x 6" in found[0].costs
     assert of_device(config(), most=1) == found[:1]
 
 

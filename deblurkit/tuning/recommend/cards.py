@@ -98,9 +98,10 @@ def find_card(name: str) -> Card:
     """
     asked = "-".join(name.lower().replace("_", " ").replace("-", " ").split())
     by_name = {card.name: card for card in CARDS} | {_as_name(card.driver_name): card for card in CARDS}
-    for prefix in ("", "rtx-", "nvidia-", "geforce-"):
-        if asked.removeprefix(prefix) in by_name:
-            return by_name[asked.removeprefix(prefix)]
+    for prefix in ("", "rtx", "nvidia", "geforce"):
+        short = asked.removeprefix(prefix).removeprefix("-")
+        if short in by_name:
+            return by_name[short]
     known = [card.name for card in CARDS]
     near = difflib.get_close_matches(asked, known, n=3, cutoff=0.5)
     near = near or [each for each in known if each.split("-")[0] in asked]

@@ -18,6 +18,7 @@ from deblurkit.tuning.recommend.roofline import Array
 from deblurkit.tuning.recommend.step_model import StepModel
 from deblurkit.tuning.recommend.trial_figures import BETWEEN
 from deblurkit.tuning.recommend.verdict_words import best_verdict, verdict_of
+from deblurkit.tuning.recommend.words import changed_axes
 from deblurkit.units import format_duration, format_share, plural
 
 OnTrial: TypeAlias = Callable[[Candidate, Trial, Row | None], None]
@@ -138,13 +139,16 @@ class Search:
         """Return the recommended row; None where nothing that fits is known, or all trials have failed.
 
         It is the fastest by all trials together, so that one that was lucky in its own does not win by that.
+        Where nothing was tried it is, of those said to be about as fast, the nearest to the start: each
+        change that a measurement does not speak for is a risk.
         """
         allowed = self._may_be_best()
         if not allowed:
             return None
-        best = self._row(max(allowed, key=self._believed))
+        best = self._row(self._fastest(allowed))
         fitting = sum(map(self._may_run, self._entries))
-        return replace(best, verdict=best_verdict(best, fitting, len(self._entries)))
+        within = 0.0 if self.trials else FASTER
+        return replace(best, verdict=best_verdict(best, fitting, len(self._entries), within=within))
 
     def front(self) -> tuple[Row, ...]:
         """Return the rows that no other beats in both memory and throughput, least memory first."""
@@ -203,8 +207,8 @@ class Search:
         start = self._start
 
         def distance(entry: _Entry) -> tuple[int, int]:
-            choices, held, other = start.candidate.choices, start.peak_bytes, entry.peak_bytes
-            apart = sum(choices.get(axis) != word for axis, word in entry.candidate.choices.items())
+            held, other = start.peak_bytes, entry.peak_bytes
+            apart = len(changed_axes(start.candidate, entry.candidate))
             return apart, 0 if held is None or other is None else abs(held - other)
 
         return start if start in left else min(left, key=distance)
@@ -242,6 +246,14 @@ class Search:
     def _believed(self, entry: _Entry) -> float:
         """Return the clips of a second by all trials together."""
         return entry.candidate.effective_batch / self._model.believed(entry.candidate)
+
+    def _fastest(self, entries: Sequence[_Entry]) -> _Entry:
+        rates = [self._believed(entry) for entry in entries]
+        if self.trials:
+            return entries[rates.index(max(rates))]
+        start, enough = self._start.candidate, max(rates) / (1 + FASTER)
+        near = [(entry, rate) for entry, rate in zip(entries, rates, strict=True) if rate >= enough]
+        return min(near, key=lambda each: (len(changed_axes(start, each[0].candidate)), -each[1]))[0]
 
     def _chance(self, entry: _Entry) -> float:
         """Return how likely a trial goes well, by those of the same choice that did or did not."""

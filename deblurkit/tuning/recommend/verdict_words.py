@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from deblurkit.tuning.recommend.front import rate_of
 from deblurkit.tuning.recommend.records import Budget, Memory, Row
 from deblurkit.tuning.recommend.refused import too_many
-from deblurkit.units import format_bytes, format_rate, plural
+from deblurkit.units import format_bytes, format_rate, format_share, plural
 
 _WHERE: Mapping[Memory, str] = {"device": "", "host": " of host memory"}
 
@@ -43,9 +43,18 @@ def verdict_of(
     return _beside(row, best)
 
 
-def best_verdict(row: Row, fitting: int, of: int) -> str:
-    """Return why the best row is the best of those that fit."""
-    return f"the fastest of {fitting} that fit of {plural(of, 'candidate')}: {_speed(row)}"
+def best_verdict(row: Row, fitting: int, of: int, *, within: float = 0.0) -> str:
+    """Return why the best row is the best of those that fit.
+
+    Args:
+        row: it.
+        fitting: how many fit.
+        of: how many there are.
+        within: share of its speed that others may be faster by, which differ more from the start.
+    """
+    among = f"{fitting} that fit of {plural(of, 'candidate')}"
+    which = f"as fast as any of {among}, to {format_share(within)}, and nearest to the start"
+    return f"{which if within else f'the fastest of {among}'}: {_speed(row)}"
 
 
 def _why_not_fitting(

@@ -25,6 +25,8 @@ GIB = 2**30
         ("A100_80GB", "a100-80gb"),
         ("NVIDIA GeForce RTX 4090", "4090"),
         ("Tesla T4", "t4"),
+        ("rtx4090", "4090"),
+        ("RTXA6000", "a6000"),
     ],
 )
 def test_a_card_is_found_however_it_is_written(asked, name):

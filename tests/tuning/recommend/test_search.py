@@ -222,12 +222,41 @@ def test_unknown_memory_fits_only_where_nothing_bounds_it(search_of, space, memo
     assert [row.fits for row in rows] == [True, False]
 
 
-def test_without_trials_the_answer_is_the_fastest_by_what_is_believed(search_of):
+def test_without_trials_the_answer_is_about_as_fast_as_any_is_believed_and_near_the_start(search_of):
     search = ended(search_of(trials=0, device_bytes=4 * GIB))
-    best = search.best()
+    best, rows = search.best(), [row for row in search.rows() if is_usable(row)]
     assert not best.estimate.is_measured
     assert best.fits
     assert search.trials == []
+    start = search.path()[0].candidate.choices
+    enough = max(row.samples_per_second for row in rows) / 1.02
+
+    def apart(row):
+        return sum(row.candidate.choices[axis] != start[axis] for axis in start)
+
+    assert best.samples_per_second >= enough
+    assert apart(best) == min(apart(row) for row in rows if row.samples_per_second >= enough)
+
+
+def test_a_prediction_alone_speaks_for_no_change_that_gains_next_to_nothing(search_of, space, work, memory):
+    """The other does 1 % less; once both were tried, it is the faster one."""
+    start, less = space[0], space[2]
+    works = {start.key: work[start.key]}
+    works[less.key] = dataclasses.replace(
+        works[start.key], forward_flops=0.99 * work[start.key].forward_flops
+    )
+    run = {start.key: 1.0, less.key: 0.97}
+
+    def tried(candidate):
+        seconds = run[candidate.key]
+        phases = {"forward": seconds / 3, "backward": seconds * 2 / 3, "optimizer": 0.0}
+        return Trial(candidate.key, "measured", "", 1.0, (seconds,) * 8, phases)
+
+    search = search_of(run=tried, candidates=[start, less], work=works)
+    assert search.best().candidate is start
+    assert "nearest to the start" in search.best().verdict
+    assert ended(search).best().candidate is less
+    assert "the fastest of 2" in search.best().verdict
 
 
 def test_several_devices_are_never_tried_and_may_win(search_of, space, work, memory, machine_of):

@@ -79,6 +79,9 @@ def test_the_best_says_of_how_many(best):
     assert best_verdict(best, 12, 48) == (
         "the fastest of 12 that fit of 48 candidates: 2.00 samples/s measured, 90 % interval 1.90 to 2.10"
     )
+    assert best_verdict(best, 12, 48, within=0.02).startswith(
+        "as fast as any of 12 that fit of 48 candidates, to 2.0 %, and nearest to the start: 2.00 samples/s"
+    )
 
 
 def test_why_nothing_was_predicted_is_said(row, best):

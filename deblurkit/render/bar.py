@@ -64,11 +64,11 @@ class _Lines:
         """Note how far one kind of work is, and say so if it is time."""
         now = self._clock()
         began, first = self._began.setdefault(what, (now, done))
-        if now - self._said < EVERY or total is None:
+        if now - self._said < EVERY or total is None or done >= total:  # of the end the results tell
             return
         self._said = now
         left = ""
-        if done > first and done < total:
+        if done > first:
             left = f", {format_duration((now - began) * (total - done) / (done - first))} left"
         print(f"{what}: {done:,} of {total:,}{left}", file=sys.stderr, flush=True)
 

@@ -130,22 +130,25 @@ def _three_row(line: Line) -> tuple[str, ...]:
 
 
 def _trials(found: Recommendation) -> Sheet:
+    """Return the trials; with their memory, where that was looked at: on a CPU it is predicted alone."""
     rows = {row.candidate.key: row for row in found.rows}
+    has_memory = any(trial.peak_bytes is not None for trial in found.trials)
+    head = ("Trial", "step", "samples/s", *(("memory",) if has_memory else ()), "took", "outcome")
     return Sheet(
         "What was tried",
-        ("Trial", "step", "samples/s", "memory", "took", "outcome"),
-        tuple(_trial_row(found, trial, rows.get(trial.key)) for trial in found.trials),
-        words=frozenset({5}),
+        head,
+        tuple(_trial_row(found, trial, rows.get(trial.key), has_memory=has_memory) for trial in found.trials),
+        words=frozenset({len(head) - 1}),
     )
 
 
-def _trial_row(found: Recommendation, trial: Trial, row: Row | None) -> tuple[str, ...]:
+def _trial_row(found: Recommendation, trial: Trial, row: Row | None, *, has_memory: bool) -> tuple[str, ...]:
     rate = None if row is None else measured_rate(row.candidate, trial)
     return (
         trial.key if row is None else name_of(found.start.candidate, row.candidate),
         ms_cell(median_step(trial)),
         NOTHING if rate is None else format_rate(rate),
-        size_cell(trial.peak_bytes),
+        *((size_cell(trial.peak_bytes),) if has_memory else ()),
         "kept" if trial.is_cached else format_duration(trial.seconds),
         outcome_cell(trial),
     )

@@ -57,13 +57,19 @@ def test_the_seeds_columns_are_there(recommendation):
 
 def test_trials_that_gave_no_figures_and_kept_ones_are_rows_too(recommendation):
     found = recommendation()
-    kept = replace(found.trials[0], is_cached=True)
+    kept = replace(found.trials[0], is_cached=True, peak_bytes=12 * 2**30)
     tried = by_title(replace(found, trials=(kept, *found.trials[1:])))["What was tried"]
-    assert tried.rows[0] == ("start", "2,400 ms", "2.50", "-", "kept", "measured")
+    assert tried.rows[0] == ("start", "2,400 ms", "2.50", "12.00 GiB", "kept", "measured")
     assert tried.rows[-1] == (
         *("batch 6 x 1", "-", "-", "-", "12.0 s"),
         "out of memory: as 32.00 GiB are there",
     )
+
+
+def test_trials_whose_memory_was_not_looked_at_have_no_column_for_it(recommendation):
+    tried = by_title(recommendation())["What was tried"]
+    assert tried.head == ("Trial", "step", "samples/s", "took", "outcome")
+    assert {len(row) for row in tried.rows} == {5} and tried.words == {4}
 
 
 def test_all_but_the_best_say_why_they_lost_and_what_is_hidden_is_counted(recommendation):

@@ -80,11 +80,12 @@ def _beside(row: Row, best: Row) -> str:
     interval, rate = row.interval, rate_of(best)
     assert interval is not None
     if interval[1] >= rate:
-        return f"not told apart from the best: {_speed(row)}{_memory_beside(row, best)}"
+        reaches = f"may reach {format_rate(interval[1])} samples/s"
+        return f"not told apart from the best: {reaches}{_memory_beside(row, best)}"
     least, most = (100 * (1 - end / rate) for end in reversed(interval))
     behind = 100 * (1 - rate_of(row) / rate)
     return (
-        f"{format_rate(rate_of(row))} samples/s, {behind:.0f} % behind"
+        f"1 - {format_rate(rate_of(row))} / {format_rate(rate)} = {behind:.0f} % behind"
         f" (90 % interval {least:.0f} to {most:.0f} %){_memory_beside(row, best)}"
     )
 

@@ -15,7 +15,7 @@ from deblurkit.render.text import as_text, figure_table, indented
 from deblurkit.timing.records import UNACCOUNTED
 from deblurkit.training.profiling.gains import LEAST_SHARE
 from deblurkit.training.profiling.records import Passes, Row, Shape, StepProfile
-from deblurkit.units import format_bytes, format_count, format_ms, format_share, plural
+from deblurkit.units import format_bytes, format_count, format_ms, format_rate, format_share, plural
 
 SCHEMA = "deblurkit-profile-step/1"
 WIDTH = 110
@@ -49,7 +49,7 @@ def heading(profile: StepProfile) -> list[str]:
         f"{batch}clips {clips}{spikes}; {subject.data} data",
         f"A step takes {format_ms(profile.step_ms)} on average, {format_ms(profile.median_step_ms)} in the"
         f" median, over {plural(profile.steps, 'step')} after {profile.warmup};"
-        f" {_rate(rate)} samples a second.",
+        f" {format_rate(rate)} samples a second.",
     ]
     if profile.flops is not None:
         per_second = 1e3 * profile.flops.total / profile.step_ms / 1e9
@@ -58,10 +58,6 @@ def heading(profile: StepProfile) -> list[str]:
             f"{_utilisation(profile)}."
         )
     return lines
-
-
-def _rate(per_second: float) -> str:
-    return f"{per_second:,.2f}" if per_second >= 1 else f"{per_second:.3g}"
 
 
 def _utilisation(profile: StepProfile) -> str:

@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType, TracebackType
+from typing import Any
 
 from deblurkit.errors import DeblurkitError
 
@@ -59,6 +60,24 @@ def stop_with_launcher() -> None:
         raise DeblurkitError(f"process {launcher}, which has started this one, has ended")
 
 
+def take_signals(
+    numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]
+) -> dict[signal.Signals, Any]:
+    """Have ``handler`` called at signals, and return what was called before, for `give_back_signals`.
+
+    In another thread than the main one, which alone gets signals, nothing is taken.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.signal(number, handler) for number in numbers}
+
+
+def give_back_signals(before: Mapping[signal.Signals, Any]) -> None:
+    """Undo `take_signals`."""
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 class StopRequest:
     """Holds back `heeded_signals` until somebody looks; SIGINT after any of them interrupts.
 
@@ -78,21 +97,18 @@ class StopRequest:
         self._process = os.getpid()
         self._told = told
         self._teller: threading.Thread | None = None
-        self._before: dict[int, object] = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
         """Take over the signals; in another thread than the main one this does nothing."""
-        if threading.current_thread() is threading.main_thread():
-            for number in heeded_signals():
-                self._before[number] = signal.signal(number, self._note)
+        self._before = take_signals(heeded_signals(), self._note)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        give_back_signals(self._before)
         if self._teller is not None and self._teller.is_alive():  # an error may have hindered its start
             self._teller.join(timeout=_PATIENCE)
 

@@ -21,7 +21,7 @@ from deblurkit import last_words
 from deblurkit.data.workers import available_cpus
 from deblurkit.errors import DeblurkitError
 from deblurkit.training.distributed import STORE
-from deblurkit.training.interrupt import LAUNCHER, heeded_signals
+from deblurkit.training.interrupt import LAUNCHER, give_back_signals, heeded_signals
 from deblurkit.units import plural
 
 PROGRAM = ("-m", "deblurkit")
@@ -98,8 +98,7 @@ def _kept_handlers() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        give_back_signals(before)
 
 
 def _forward(signals: Sequence[signal.Signals], context: PContext) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from deblurkit.training.interrupt import give_back_signals, take_signals
 
 Result = TypeVar("Result")
 
@@ -27,7 +28,7 @@ class Stopping:
         self.signal_number = 0
         self._may_break = False
         self._process = os.getpid()
-        self._before: dict[int, object] = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     @property
     def is_asked(self) -> bool:
@@ -36,17 +37,14 @@ class Stopping:
 
     def __enter__(self) -> Stopping:
         """Take over the signals; in another thread than the main one this does nothing."""
-        if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                self._before[number] = signal.signal(number, self._note)
+        self._before = take_signals(_SIGNALS, self._note)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        give_back_signals(self._before)
 
     def attempt(self, work: Callable[[], Result], *, otherwise: Result) -> Result:
         """Return what ``work`` gives; ``otherwise`` where it was broken off, or was not to be begun."""

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from deblurkit.config.load import load_config
-from deblurkit.config.sections import ModelSection
+from deblurkit.config.sections.model import ModelSection
 from deblurkit.models.flops import model_flops, tmac
 from deblurkit.models.registry import build_model
 

@@ -64,7 +64,7 @@ def _states(kind: str) -> dict[str, Any]:
     import torch
     from vrt_step import GOPRO
 
-    from deblurkit.config.sections import OptimSection
+    from deblurkit.config.sections.train import OptimSection
     from deblurkit.models.vrt.network import VRT
     from deblurkit.training.optim import build_optimizer
 

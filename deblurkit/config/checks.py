@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deblurkit.config.sections import (
-    DataSection,
-    LossSection,
-    ModelSection,
-    PromiseSection,
-    SensorNoiseSection,
-    TrainSection,
-    VrtSection,
-)
+from deblurkit.config.sections.data import DataSection, SensorNoiseSection
+from deblurkit.config.sections.model import ModelSection, VrtSection
+from deblurkit.config.sections.run import PromiseSection
+from deblurkit.config.sections.train import LossSection, TrainSection
 
 VRT_DEPTH_COUNTS = (8, 11, 13)  # 7 stages, and 1, 4 or 6 groups of the reconstruction stage
 VRT_SMALLEST_CROP = 40  # at 32 px the coarsest level of VRT's flow pyramid has no pixel

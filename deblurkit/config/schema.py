@@ -12,26 +12,24 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from deblurkit.config.checks import contradictions
-from deblurkit.config.sections import (
+from deblurkit.config.sections.data import DataLoaderSection, DataSection
+from deblurkit.config.sections.model import (
     AttentionSection,
-    CharbonnierSection,
-    CountOrZero,
-    DataLoaderSection,
-    DataSection,
     FuseSection,
-    LogSection,
-    LossSection,
     ModelSection,
-    OptimSection,
-    PromiseSection,
-    SchedSection,
-    Section,
     SpikeTsaSection,
-    TestSection,
-    TrainSection,
-    VggPerceptualSection,
     VrtSection,
 )
+from deblurkit.config.sections.run import LogSection, PromiseSection, TestSection
+from deblurkit.config.sections.train import (
+    CharbonnierSection,
+    LossSection,
+    OptimSection,
+    SchedSection,
+    TrainSection,
+    VggPerceptualSection,
+)
+from deblurkit.config.sections.values import CountOrZero, Section
 
 __all__ = [
     "AttentionSection",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from deblurkit.config.sections import DataSection
+from deblurkit.config.sections.data import DataSection
 from deblurkit.data.prefetch import AHEAD
 
 IN_TRAINING = AHEAD + 2  # batches taken from the loader: two wait, a third for its place, one is in the step

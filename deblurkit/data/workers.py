@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from deblurkit import cgroups
 
 if TYPE_CHECKING:
-    from deblurkit.config.sections import DataLoaderSection
+    from deblurkit.config.sections.data import DataLoaderSection
 
 AUTO_SHARE = 0.8  # of the CPUs, for "auto": the rest is left to the system and the training processes
 AUTO_FLOOR = 4  # workers per GPU that "auto" does not go under while there are CPUs for them

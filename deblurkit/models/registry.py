@@ -14,7 +14,7 @@ from deblurkit.models.vrt.spike_network import SpikeVRT
 from deblurkit.models.vrt.spikes import ChunkPlan
 
 if TYPE_CHECKING:
-    from deblurkit.config.sections import AttentionSection, ModelSection
+    from deblurkit.config.sections.model import AttentionSection, ModelSection
 
 Builder = Callable[["ModelSection", int], nn.Module]
 

@@ -19,7 +19,8 @@ from deblurkit.training.step import takes_spikes
 from deblurkit.units import plural
 
 if TYPE_CHECKING:
-    from deblurkit.config.sections import DataSection, DistillSection
+    from deblurkit.config.sections.data import DataSection
+    from deblurkit.config.sections.train import DistillSection
 
 Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deblurkit.config.sections import LogSection
+from deblurkit.config.sections.run import LogSection
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from deblurkit.training.sharding import whole
 from deblurkit.units import plural
 
 if TYPE_CHECKING:
-    from deblurkit.config.sections import TrainSection
+    from deblurkit.config.sections.train import TrainSection
 
 _HALVINGS = 16  # from float16's first loss scale, 65536, down to 1: overflows on that way are its search
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from deblurkit.cache.node_cache import NodeCache
 from deblurkit.config.schema import Config
-from deblurkit.config.sections import DataSection, TestSection
+from deblurkit.config.sections.data import DataSection
+from deblurkit.config.sections.run import TestSection
 from deblurkit.data.clips import EvaluationClips, EvaluationPart
 from deblurkit.data.loaders import evaluation_batches, evaluation_loader
 from deblurkit.data.manifest import Split

@@ -16,7 +16,7 @@ from deblurkit.models.fingerprint import fingerprint
 from deblurkit.training.perceptual import load_lpips, load_vgg
 
 if TYPE_CHECKING:
-    from deblurkit.config.sections import LossSection, LpipsSection, VggPerceptualSection
+    from deblurkit.config.sections.train import LossSection, LpipsSection, VggPerceptualSection
 
 
 def charbonnier(restored: Tensor, sharp: Tensor, *, delta: float) -> Tensor:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from deblurkit.models.parts import part_of
 
 if TYPE_CHECKING:
-    from deblurkit.config.sections import OptimSection, SchedSection
+    from deblurkit.config.sections.train import OptimSection, SchedSection
 
 
 @dataclass(frozen=True)

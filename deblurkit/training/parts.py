@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from deblurkit.cache.limits import Limit, node_limits
 from deblurkit.cache.node_cache import NodeCache
 from deblurkit.config.schema import Config
-from deblurkit.config.sections import DataSection, TrainSection
+from deblurkit.config.sections.data import DataSection
+from deblurkit.config.sections.train import TrainSection
 from deblurkit.data.batch_bytes import (
     IN_TRAINING,
     IN_VALIDATION,

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from deblurkit.training.guard import GradientNorms, NonFiniteGuard
 
 if TYPE_CHECKING:
-    from deblurkit.config.sections import TrainSection
+    from deblurkit.config.sections.train import TrainSection
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _LEVELS = {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deblurkit.config.sections import PromiseSection
+from deblurkit.config.sections.run import PromiseSection
 from deblurkit.timing.clock import Clock, Mark
 from deblurkit.units import format_bytes, format_rate, plural
 

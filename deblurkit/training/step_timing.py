@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deblurkit.config.sections import LogSection
+from deblurkit.config.sections.run import LogSection
 from deblurkit.language import Language, resolve_language
 from deblurkit.timing.communication import ROW, CommunicationReader
 from deblurkit.timing.logger import TimingLogger, set_global_timing_logger

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from deblurkit.config.schema import Config
-from deblurkit.config.sections import DataSection
+from deblurkit.config.sections.data import DataSection
 from deblurkit.data.manifest import MANIFEST, Storage, read_manifest
 from deblurkit.data.workers import available_cpus
 from deblurkit.errors import DataError

@@ -1,13 +1,10 @@
 import pytest
 
 from deblurkit.config.checks import contradictions
-from deblurkit.config.sections import (
-    DataSection,
-    LossSection,
-    ModelSection,
-    PromiseSection,
-    TrainSection,
-)
+from deblurkit.config.sections.data import DataSection
+from deblurkit.config.sections.model import ModelSection
+from deblurkit.config.sections.run import PromiseSection
+from deblurkit.config.sections.train import LossSection, TrainSection
 
 
 def found(data=None, model=None, train=None, loss=None, promise=None):

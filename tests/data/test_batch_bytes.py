@@ -2,7 +2,7 @@
 
 import pytest
 
-from deblurkit.config.sections import DataSection
+from deblurkit.config.sections.data import DataSection
 from deblurkit.data.batch_bytes import (
     IN_TRAINING,
     IN_VALIDATION,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deblurkit.config.sections import DataLoaderSection
+from deblurkit.config.sections.data import DataLoaderSection
 from deblurkit.data.workers import available_cpus, plan_workers
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from deblurkit.config.sections import ModelSection
+from deblurkit.config.sections.model import ModelSection
 from deblurkit.models.blocks import ConvNeXtBlock, ResidualBlock
 from deblurkit.models.registry import build_model, smallest_clip
 from deblurkit.models.vrt.network import VRT

@@ -3,7 +3,7 @@ import json
 import pytest
 from rich.cells import cell_len
 
-from deblurkit.config.sections import PromiseSection
+from deblurkit.config.sections.run import PromiseSection
 from deblurkit.render.verification import verification_as_json, verification_as_text
 from deblurkit.training.promise import PromiseOutcome
 from deblurkit.training.run_evidence import RunEvidence

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from deblurkit.config.schema import as_values
-from deblurkit.config.sections import DataSection, DistillSection
+from deblurkit.config.sections.data import DataSection
+from deblurkit.config.sections.train import DistillSection
 from deblurkit.errors import CheckpointError
 from deblurkit.models.registry import build_model
 from deblurkit.training.checkpoint import checkpoint_path, save_checkpoint

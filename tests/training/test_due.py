@@ -1,6 +1,6 @@
 """What is due when, against lists of steps written by hand."""
 
-from deblurkit.config.sections import LogSection
+from deblurkit.config.sections.run import LogSection
 from deblurkit.training.due import Due
 
 TOTAL, EPOCH = 12, 4  # steps

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from deblurkit.config.sections import TrainSection
+from deblurkit.config.sections.train import TrainSection
 from deblurkit.errors import DeblurkitError
 from deblurkit.training.guard import GradientNorms, NonFiniteGuard
 from deblurkit.training.precision import Precision

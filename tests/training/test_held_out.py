@@ -1,6 +1,6 @@
 import pytest
 
-from deblurkit.config.sections import TestSection
+from deblurkit.config.sections.run import TestSection
 from deblurkit.data.clips import EvaluationPart
 from deblurkit.data.unified import UnifiedDataset, open_dataset
 from deblurkit.errors import DataError, DeblurkitError

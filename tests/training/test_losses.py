@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from deblurkit.config.sections import LossSection
+from deblurkit.config.sections.train import LossSection
 from deblurkit.errors import CheckpointError, ConfigError
 from deblurkit.training.losses import (
     EveryStep,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from deblurkit.config.sections import OptimSection, SchedSection
+from deblurkit.config.sections.train import OptimSection, SchedSection
 from deblurkit.training.optim import Schedule, build_optimizer, build_schedule
 
 CPU = torch.device("cpu")

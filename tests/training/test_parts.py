@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from deblurkit.config.sections import DataSection
+from deblurkit.config.sections.data import DataSection
 from deblurkit.data.synthetic import make_synthetic
 from deblurkit.data.unified import open_dataset
 from deblurkit.errors import CheckpointError, DataError, DeblurkitError

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from deblurkit.config.sections import PromiseSection
+from deblurkit.config.sections.run import PromiseSection
 from deblurkit.training import promise, run
 from deblurkit.training.promise import (
     FEWEST_STEPS,

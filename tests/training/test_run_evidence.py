@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from deblurkit.config.sections import PromiseSection
+from deblurkit.config.sections.run import PromiseSection
 from deblurkit.training import run_evidence
 from deblurkit.training.promise import PromiseOutcome
 from deblurkit.training.run_evidence import Measured, RunEvidence, Unknown

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from deblurkit.config.sections import OptimSection
+from deblurkit.config.sections.train import OptimSection
 from deblurkit.training.optim import build_optimizer, parameter_groups
 from deblurkit.tuning.optimizer_states import EightBitAdam
 

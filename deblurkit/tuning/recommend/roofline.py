@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from deblurkit.config.sections import TrainSection
+from deblurkit.config.sections.train import TrainSection
 from deblurkit.tuning.recommend.cards import Prior
 from deblurkit.tuning.recommend.records import Candidate, Work
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from deblurkit.config.schema import ModelSection
-from deblurkit.config.sections import AttentionSection
+from deblurkit.config.sections.model import AttentionSection
 from deblurkit.tuning.recommend.records import Settings
 
 _LAST_STAGE = 7  # index of the first group of stage 8

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from deblurkit.tuning.recommend.records import Candidate, Recommendation, Row, Trial
 
 FAILED = 3
-_OF_SIGNALS = 128  # as shells count them
 TRIALS = 10
 ROUNDS = 3  # of a verification
 
@@ -101,28 +100,27 @@ def recommend_config(
     bytes_of_host = None if host_memory is None else read_size("--host-memory", host_memory)
     seconds = None if time_budget is None else read_duration("--time-budget", time_budget)
     files = _Files(markdown, html, output)
-    files.check(start=config)
 
     from deblurkit.config.load import load_with_origins
-
-    loaded = load_with_origins(preset, config, overrides or [], warn=warn)
-
-    from deblurkit.render.bar import progress_bars
-    from deblurkit.tuning.recommend.records import Budget
-    from deblurkit.tuning.recommend.run import Question, recommend
     from deblurkit.tuning.recommend.stopping import Stopping
 
-    question = Question(
-        loaded.config,
-        Budget(bytes_of_device, bytes_of_host, trials=trials, seconds=seconds),
-        allow=frozenset(change.value for change in allow or ()),
-        devices=devices,
-        card=gpu,
-        use_data=data,
-        verify_rounds=ROUNDS if verify else 0,
-        fresh=fresh,
-    )
-    with Stopping() as stopping:
+    loaded = load_with_origins(preset, config, overrides or [], warn=warn)
+    files.check(start=config)
+    with Stopping(told=_stop_told) as stopping:  # before the imports, which take seconds
+        from deblurkit.render.bar import progress_bars
+        from deblurkit.tuning.recommend.records import Budget
+        from deblurkit.tuning.recommend.run import Question, recommend
+
+        question = Question(
+            loaded.config,
+            Budget(bytes_of_device, bytes_of_host, trials=trials, seconds=seconds),
+            allow=frozenset(change.value for change in allow or ()),
+            devices=devices,
+            card=gpu,
+            use_data=data,
+            verify_rounds=ROUNDS if verify else 0,
+            fresh=fresh,
+        )
         with progress_bars() as on_progress:
             found = recommend(
                 question,
@@ -131,10 +129,26 @@ def recommend_config(
                 on_trial=_trial_teller(),
                 stopping=stopping,
             )
-        typer.echo(_told(found, loaded, as_json=as_json), nl=False)
-        files.write(found, loaded)
-        typer.echo("" if as_json else files.named(found), nl=False)
+        named = ""
+        try:
+            files.write(found, loaded)
+            named = "" if as_json else files.named(found)
+        finally:  # the answer is told, even where it cannot be written
+            _tell(_told(found, loaded, as_json=as_json) + named, may_be_unread=stopping.is_asked)
     _end(found, verify=verify, signal_number=stopping.signal_number)
+
+
+def _stop_told() -> None:
+    _say("interrupted: the answer is what is known by now; Ctrl-C once more leaves without it")
+
+
+def _tell(text: str, *, may_be_unread: bool) -> None:
+    """Print the answer; after Ctrl-C, which ends the reader of a pipe as well, perhaps to nobody."""
+    from deblurkit.render.lasting_stream import lasting
+
+    out = lasting(sys.stdout) if may_be_unread else sys.stdout
+    out.write(text)
+    out.flush()
 
 
 def _check_call(preset: str | None, config: Path | None) -> None:
@@ -226,8 +240,11 @@ def _trial_teller() -> Callable[[Candidate, Trial, Row | None], None]:
 
 def _end(found: Recommendation, *, verify: bool, signal_number: int) -> None:
     """Leave with the code of what was interrupted, of nothing that fits, or of a promise that failed."""
-    if found.stopped == "interrupted":
-        raise typer.Exit(_OF_SIGNALS + signal_number)
+    from deblurkit.training.interrupt import InterruptedRun
+    from deblurkit.tuning.recommend.records import INTERRUPTED
+
+    if found.stopped == INTERRUPTED:
+        raise InterruptedRun("interrupted", signal_number)
     if found.best is None:
         from deblurkit.tuning.recommend.no_answer import why_no_answer
 
@@ -248,4 +265,6 @@ def _end(found: Recommendation, *, verify: bool, signal_number: int) -> None:
 
 def _say(text: str) -> None:
     """Tell what goes on where it does not mix with results, above the bars that are drawn there."""
-    print(text, file=sys.stderr)  # typer.echo would write past the bars, into their line
+    from deblurkit.render.lasting_stream import lasting
+
+    print(text, file=lasting(sys.stderr))  # typer.echo would write past the bars, into their line

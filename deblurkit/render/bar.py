@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from deblurkit.render.lasting_stream import lasting
 from deblurkit.units import format_duration
 
 Move: TypeAlias = Callable[[str, int, int | None], None]
@@ -70,7 +71,7 @@ class _Lines:
         left = ""
         if done > first:
             left = f", {format_duration((now - began) * (total - done) / (done - first))} left"
-        print(f"{what}: {done:,} of {total:,}{left}", file=sys.stderr, flush=True)
+        print(f"{what}: {done:,} of {total:,}{left}", file=lasting(sys.stderr), flush=True)
 
 
 def _columns() -> tuple[ProgressColumn, ...]:

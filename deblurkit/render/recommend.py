@@ -93,6 +93,8 @@ def _best(found: Recommendation, best: Row) -> Iterator[str]:
     line = named_line(found, best)
     yield line.name
     yield _speed(best)
+    if found.is_stopgap:
+        yield best.verdict
     if best.peak_bytes is not None:
         yield f"{size_cell(best.peak_bytes)} {_needed(found)}"
     if line.gain not in (None, 1.0):
@@ -107,15 +109,16 @@ def _best(found: Recommendation, best: Row) -> Iterator[str]:
 
 def _speed(best: Row) -> str:
     if best.estimate is None:
-        return f"its speed is not known; {best.verdict}"
+        return "its speed is not known"
     return f"{rate_cell(best)} samples/s (90 % interval {interval_cell(best)}; {source_cell(best)})"
 
 
 def _space(found: Recommendation) -> str:
     """Return how many configurations there are, and how many of them fit, as far as that is known."""
     unknown = sum(row.peak_bytes is None for row in found.rows)
-    fit = f"{plural(len(found.rows), 'configuration')}, {sum(row.fits for row in found.rows):,} fit"
-    return f"{fit}, of {unknown:,} the memory is not known" if unknown else fit
+    fit = sum(row.fits and row.peak_bytes is not None for row in found.rows)
+    words = f"{fit:,} are known to fit, of {unknown:,} the memory is not known" if unknown else f"{fit:,} fit"
+    return f"{plural(len(found.rows), 'configuration')}, {words}"
 
 
 def _needed(found: Recommendation) -> str:

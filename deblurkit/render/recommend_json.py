@@ -46,6 +46,7 @@ def recommendation_as_dict(found: Recommendation) -> dict[str, Any]:
         "learning_rate": found.learning_rate,
         "loading": {"settings": dict(found.loading_settings), "words": list(found.loading_words)},
         "stopped": found.stopped,
+        "is_stopgap": found.is_stopgap,
         "notes": list(found.notes),
     }
 

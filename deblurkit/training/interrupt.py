@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Self
 
 from deblurkit.errors import DeblurkitError
 
@@ -23,7 +23,7 @@ _PATIENCE = 1.0  # seconds that the end of a run waits for the word to be out
 
 
 class InterruptedRun(DeblurkitError):
-    """A run that was asked to stop and has saved what it had.
+    """A run, or a search, that was asked to stop and has saved what it had.
 
     Attributes:
         signal_number: of the signal that asked.
@@ -99,9 +99,9 @@ class StopRequest:
         self._teller: threading.Thread | None = None
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> StopRequest:
+    def __enter__(self) -> Self:
         """Take over the signals; in another thread than the main one this does nothing."""
-        self._before = take_signals(heeded_signals(), self._note)
+        self._before = take_signals(self._wanted(), self._note)
         return self
 
     def __exit__(
@@ -120,6 +120,9 @@ class StopRequest:
         if self._told is not None:
             self._teller = threading.Thread(target=self._tell, daemon=True)
             self._teller.start()
+
+    def _wanted(self) -> list[signal.Signals]:
+        return heeded_signals()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if (

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -141,7 +142,30 @@ def test_a_signal_leaves_the_answer_so_far(search, capsys, tmp_path, number, cod
     assert run([*CALL, "--output", str(output)]) == code
     shown = capsys.readouterr()
     assert "Three choices" in shown.out and output.exists()
-    assert shown.err.endswith("deblurkit: error: interrupted\n") == (number == signal.SIGINT)
+    assert shown.err.endswith("deblurkit: error: interrupted\n")
+    assert shown.err.count("Ctrl-C once more leaves") == 1
+
+
+def test_after_ctrl_c_the_files_are_written_though_the_pipe_is_broken(search, monkeypatch, tmp_path):
+    """The reader of a pipe has had the terminal's Ctrl-C as well."""
+    search.found, search.signal = replace(search.found, stopped="interrupted"), signal.SIGINT
+    output, (reader, writer) = tmp_path / "my.yaml", os.pipe()
+    os.close(reader)
+    with open(writer, "w") as nobody:
+        monkeypatch.setattr(sys, "stdout", nobody)
+        assert run([*CALL, "--output", str(output)]) == 130
+    assert output.exists()
+
+
+def test_the_verdict_of_a_stopgap_is_said_and_none_is_called_the_fastest(search, capsys):
+    stopgap = replace(search.found.rows[1], verdict="nearest to the start")
+    search.found = replace(search.found, best=stopgap, is_stopgap=True, stopped="interrupted")
+    search.signal = signal.SIGTERM
+    assert run(CALL) == 143
+    shown = capsys.readouterr().out
+    assert "\n  nearest to the start\n" in shown and "Three choices" not in shown
+    assert run([*CALL, "--json"]) == 143
+    assert json.loads(capsys.readouterr().out)["is_stopgap"]
 
 
 def test_a_start_of_which_nothing_is_known_yet_is_written_without_a_promise(search, capsys, tmp_path):

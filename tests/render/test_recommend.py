@@ -47,7 +47,9 @@ def test_configurations_whose_memory_is_not_known_are_told_from_those_that_do_no
     unknown = tuple(replace(row, peak_bytes=None, fits=False) for row in found.rows[2:])
     said = list(facts(replace(found, rows=(*found.rows[:2], *unknown))))
     assert [
-        line for line in said if line.startswith("6 configurations, 2 fit, of 4 the memory is not known;")
+        line
+        for line in said
+        if line.startswith("6 configurations, 2 are known to fit, of 4 the memory is not known;")
     ]
     assert not [line for line in facts(found) if "not known;" in line]
 
@@ -55,8 +57,8 @@ def test_configurations_whose_memory_is_not_known_are_told_from_those_that_do_no
 def test_a_start_of_which_nothing_is_known_has_no_figures(recommendation):
     found = recommendation()
     best = replace(found.start, estimate=None, peak_bytes=None, verdict="as it was given")
-    said = list(facts(replace(found, best=best, start=best, stopped="interrupted")))
-    assert said[1:3] == ["start", "its speed is not known; as it was given"]
+    said = list(facts(replace(found, best=best, start=best, stopped="interrupted", is_stopgap=True)))
+    assert said[1:4] == ["start", "its speed is not known", "as it was given"]
     assert not [line for line in said if "- samples/s" in line or "- of" in line]
 
 

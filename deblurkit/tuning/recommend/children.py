@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import torch
 
@@ -21,6 +21,7 @@ from deblurkit.tuning.side_by_side import processes_for
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+Guard: TypeAlias = Callable[[], contextlib.AbstractContextManager[None]]
 
 _ENDS_WITHIN = 5.0  # seconds, once it is told to
 _MISTAKES = (DeblurkitError, RuntimeError, ValueError)  # what a piece of work may end in
@@ -44,6 +45,7 @@ def in_children(
     next_job: Callable[[], Job | None],
     take: Callable[[Job, Result | Exception], None],
     workers: int,
+    guard: Guard = contextlib.nullcontext,
 ) -> None:
     """Call ``function`` on one job after the other in child processes, as long as there are any.
 
@@ -55,10 +57,13 @@ def in_children(
         take: told what has come of each: its result, or the error it ended in, that the child was killed
             included.
         workers: child processes at most; 0 does everything in this one.
+        guard: entered around each piece of work that is done in this one.
     """
     if workers == 0:
         while (job := next_job()) is not None:
-            take(job, _outcome(function, job))
+            with guard():
+                outcome = _outcome(function, job)
+            take(job, outcome)
         return
     with contextlib.ExitStack() as stack:
         idle: list[_Child[Job, Result]] = []

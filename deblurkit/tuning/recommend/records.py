@@ -15,7 +15,7 @@ Outcome: TypeAlias = Literal["measured", "out of memory", "timed out", "killed",
 Memory: TypeAlias = Literal["device", "host"]
 
 CONFIDENCE = 0.9  # of every interval that is told
-INTERRUPTED = "interrupted"  # why a search ended, where that was Ctrl-C
+INTERRUPTED = "interrupted"  # why a search ended, where that was Ctrl-C or another signal
 
 
 def key_of(settings: Settings) -> str:
@@ -238,6 +238,8 @@ class Recommendation:
         learning_rate: the rule that the rate follows, in words.
         unpredicted: why no memory could be predicted; empty where some could.
         verification_error: why a check that was begun has no figures; empty otherwise.
+        is_stopgap: whether the search was broken off before a trial told of anything, and `best` is what to
+            go with nonetheless; its verdict says what is not known.
     """
 
     hardware: str
@@ -260,3 +262,4 @@ class Recommendation:
     learning_rate: str = ""
     unpredicted: str = ""
     verification_error: str = ""
+    is_stopgap: bool = False

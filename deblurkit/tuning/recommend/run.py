@@ -12,8 +12,9 @@ from deblurkit.config.changed import changed
 from deblurkit.config.schema import Config
 from deblurkit.data.workers import available_cpus
 from deblurkit.errors import DeblurkitError, UsageError
+from deblurkit.tuning.recommend.front import pareto_front, path_between
+from deblurkit.tuning.recommend.groundwork import Groundwork, Progress, Tell, may_fit
 from deblurkit.tuning.recommend.hardware import describe_hardware
-from deblurkit.tuning.recommend.known import Known, Progress, Tell, may_fit
 from deblurkit.tuning.recommend.loading import Loading
 from deblurkit.tuning.recommend.loading_plan import plan_loading
 from deblurkit.tuning.recommend.loading_room import HeldPlan, within_host
@@ -33,9 +34,9 @@ from deblurkit.tuning.recommend.records import (
 from deblurkit.tuning.recommend.search import Search
 from deblurkit.tuning.recommend.space import learning_rate_rule, search_space
 from deblurkit.tuning.recommend.space_memory import CandidateMemory
-from deblurkit.tuning.recommend.stopgap import is_start, stopgap
+from deblurkit.tuning.recommend.stopgap import is_start, with_stopgap
 from deblurkit.tuning.recommend.stopping import Stopping
-from deblurkit.tuning.recommend.trial_store import TrialStore, default_path
+from deblurkit.tuning.recommend.trial_store import TrialStore
 from deblurkit.tuning.recommend.trials import run_trial
 from deblurkit.tuning.recommend.verify import verify
 from deblurkit.tuning.run_memory import DataSize, size_of_data
@@ -106,7 +107,7 @@ def recommend(
         )
     budget = with_defaults(question.budget, place)
     stopping = Stopping() if stopping is None else stopping
-    known = Known(
+    groundwork = Groundwork(
         question.config,
         place,
         budget,
@@ -115,7 +116,8 @@ def recommend(
         on_progress=on_progress,
         folder=store,
     )
-    return _Job(question, place, known, stopping=stopping, on_progress=on_progress, run=run).answer(on_trial)
+    job = _Job(question, place, groundwork, stopping=stopping, on_progress=on_progress, run=run)
+    return job.answer(on_trial)
 
 
 class _Job:
@@ -125,17 +127,17 @@ class _Job:
         self,
         question: Question,
         place: Place,
-        known: Known,
+        groundwork: Groundwork,
         *,
         stopping: Stopping,
         on_progress: Progress,
         run: Callable[..., Trial],
     ) -> None:
-        self._question, self._place, self._known = question, place, known
+        self._question, self._place, self._groundwork = question, place, groundwork
         self._stopping, self._on_progress = stopping, on_progress
         self._run_trial = run
-        self.budget = known.budget
-        path = known.kept(default_path)
+        self.budget = groundwork.budget
+        path = groundwork.kept("trials", "trials.jsonl")
         self._trials = TrialStore(path, budget=self.budget, use_data=question.use_data)
         self._hardware = describe_hardware(place.device_kind)
         self._numbers = numbers_of_devices(question.devices, place)
@@ -143,13 +145,13 @@ class _Job:
 
     def answer(self, on_trial: OnTrial) -> Recommendation:
         """Return what is recommended."""
-        question, known = self._question, self._known
+        question, groundwork = self._question, self._groundwork
         candidates = self._space()
-        loading = known.loading()  # which draws the synthetic dataset: its sizes are known from here on
+        loading = groundwork.loading()  # which draws the synthetic dataset: its sizes are known from here on
         data = size_of_data(question.config.data)
-        memory = known.memory(candidates, data)
+        memory = groundwork.memory(candidates, data)
         fitting = [each for each in candidates[1:] if may_fit(memory[each.key], self.budget)]
-        work = known.work([candidates[0], *fitting])
+        work = groundwork.work([candidates[0], *fitting])
         search = self._search(candidates, memory, work, on_trial)
         self._searched(search)
         found = self._found(search, loading=loading, data=data)
@@ -228,33 +230,35 @@ class _Job:
 
     def _found(self, search: Search, *, loading: Loading | None, data: DataSize) -> Recommendation:
         question, rows, best = self._question, search.rows(), search.best()
-        is_interrupted = self._stopping.is_asked
-        if best is None and is_interrupted and (best := stopgap(rows)) is not None:
-            rows = (best, *(row for row in rows if row.candidate.key != best.candidate.key))
+        is_stopgap = self._stopping.is_asked and not (best is not None and search.trials)
+        if is_stopgap:
+            rows, best = with_stopgap(rows)
         start = next(filter(is_start, rows))
         held = None if best is None or loading is None else self._planned(best, loading, data)
         plan = None if held is None else held.plan
         if best is not None and held is not None:
             best = replace(best, host_bytes=held.host_bytes)
-        return Recommendation(
+        found = Recommendation(
             hardware=self._place.hardware,
             is_prediction=not self._place.can_measure,
             budget=self.budget,
             rows=rows,
             start=start,
             best=best,
-            front=search.front(),
-            path=search.path(),
+            front=pareto_front(rows, best),
+            path=(start,) if best is None else path_between(rows, start, best),
             trials=tuple(search.trials),
-            samples_per_epoch=self._known.samples_per_epoch(loading),
+            samples_per_epoch=self._groundwork.samples_per_epoch(loading),
             epochs=question.config.train.epochs,
-            stopped=INTERRUPTED if is_interrupted else search.stopped,
+            stopped=search.stopped,
             notes=self._notes(data, search.trials),
             recommended=None if best is None else _with_loading(best.candidate.config, held),
             loading_settings={} if plan is None else plan.settings,
             loading_words=() if plan is None else plan.words,
             learning_rate="" if best is None else learning_rate_rule(question.config, best.candidate),
+            is_stopgap=is_stopgap and best is not None,
         )
+        return replace(found, stopped=INTERRUPTED) if self._stopping.is_asked else found
 
     def _planned(self, best: Row, loading: Loading, data: DataSize) -> HeldPlan | None:
         if best.estimate is None:
@@ -276,7 +280,7 @@ class _Job:
             plan,
             candidate,
             host_bytes=self.budget.host_bytes,
-            predict=lambda candidates: self._known.predicted(candidates, data),
+            predict=lambda candidates: self._groundwork.predicted(candidates, data),
         )
 
     def _with_verification(self, found: Recommendation) -> Recommendation:

@@ -161,8 +161,8 @@ class Search:
         return (start,) if best is None else path_between(rows, start, best)
 
     def _learn(self, entry: _Entry, trial: Trial) -> None:
-        self.trials.append(trial)
         entry.trial = trial
+        self.trials.append(trial)
         needed = None if trial.ran_out is None else entry.needs[trial.ran_out]
         if trial.ran_out is not None and needed is not None:
             self._refused.note(entry.candidate, trial.ran_out, needed)

@@ -6,6 +6,7 @@ holds as much and more: of that only a bound is told.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from deblurkit.config.schema import Config
 from deblurkit.data.manifest import Storage
 from deblurkit.memory.tensors import PARAMETERS
 from deblurkit.tuning.host_memory import predict_host
-from deblurkit.tuning.recommend.children import children_for, in_children
+from deblurkit.tuning.recommend.children import Guard, children_for, in_children
 from deblurkit.tuning.recommend.records import Budget, Candidate
 from deblurkit.tuning.recommend.space import order_of_need, recomputed
 from deblurkit.tuning.recommend.step_classes import (
@@ -69,7 +70,8 @@ def predict_space(
     budget: Budget,
     store: Path | None,
     workers: int | None = None,
-    on_progress: Callable[[int, int], None],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    guard: Guard = contextlib.nullcontext,
     predict: Callable[[StepJob], list[StepMemory]] = predict_job,
 ) -> dict[str, CandidateMemory]:
     """Return what each candidate holds, by its key.
@@ -84,6 +86,7 @@ def predict_space(
         store: file that steps are kept in from one search to the next; None: none.
         workers: child processes; None: as many as `children_for` says, 0: this process does all.
         on_progress: told how many steps are known or passed over, of how many.
+        guard: as of `in_children`.
         predict: gives the memory of each configuration of a job.
     """
     if not candidates:
@@ -96,6 +99,7 @@ def predict_space(
         next_job=plan.next_job,
         take=plan.take,
         workers=children_for(plan.missing, candidates[0].config) if workers is None else workers,
+        guard=guard,
     )
     return {candidate.key: plan.memory_of(candidate) for candidate in candidates}
 

@@ -10,11 +10,20 @@ from deblurkit.tuning.recommend.space import order_of_need
 from deblurkit.tuning.recommend.words import changed_axes
 
 _BEFORE = "the search was interrupted before"
+_NOT_JUDGED = f"{_BEFORE} a trial told how it compares"
 
 
 def is_start(row: Row) -> bool:
     """Return whether a row is that of the configuration as it was given."""
     return not row.candidate.settings and row.candidate.devices == 1
+
+
+def with_stopgap(rows: Sequence[Row]) -> tuple[tuple[Row, ...], Row | None]:
+    """Return the rows with the one to go with as the first, and that one; the others are not judged by it."""
+    best = stopgap(rows)
+    others = [row for row in rows if best is None or row.candidate.key != best.candidate.key]
+    judged = [replace(row, verdict=_NOT_JUDGED) if row.fits and row.trial is None else row for row in others]
+    return (*judged,) if best is None else (best, *judged), best
 
 
 def stopgap(rows: Sequence[Row]) -> Row | None:

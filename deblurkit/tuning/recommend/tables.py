@@ -99,10 +99,11 @@ def comparison(found: Recommendation) -> tuple[Line, ...]:
 def choices(found: Recommendation) -> dict[str, Line]:
     """Return three that fit, by what speaks for each: ``fastest``, ``balanced``, ``least memory``.
 
-    The balanced one needs least memory of those within a tenth of the fastest. Nothing where nothing fits.
+    The balanced one needs least memory of those within a tenth of the fastest. Nothing where nothing fits, or
+    where the best is a stopgap.
     """
     known = [row for row in _known(found) if row.peak_bytes is not None]
-    if found.best is None or not known:
+    if found.best is None or found.is_stopgap or not known:
         return {}
     enough = BALANCED * (found.best.samples_per_second or 0.0)
     near = [row for row in known if -_slowness(row) >= enough] or known

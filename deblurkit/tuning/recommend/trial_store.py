@@ -14,7 +14,7 @@ import torch
 
 from deblurkit import __version__
 from deblurkit.config.schema import Config, flat_values
-from deblurkit.tuning.recommend.kept_lines import append_line, kept_folder, read_lines
+from deblurkit.tuning.recommend.kept_lines import append_line, read_lines
 from deblurkit.tuning.recommend.records import Budget, Candidate, Trial
 
 # What changes nothing of a step's time or memory: keys, or sections by their dot at the end.
@@ -56,11 +56,6 @@ _OF_DATA = (
 )
 _SAME = 1.01  # times as much memory as before is the same
 _LIMITS = ("device_bytes", "host_bytes")
-
-
-def default_path() -> Path:
-    """Return the file that trials are kept in."""
-    return kept_folder("trials") / "trials.jsonl"
 
 
 class TrialStore:

@@ -6,6 +6,7 @@ is counted as moved beside the clips, the weights, is little beside them and gro
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from deblurkit.training.parts import count_parameters
 from deblurkit.training.profiling.counters import BYTES, CALLS, FLOPS, WorkClock
 from deblurkit.training.profiling.workplace import random_clips
 from deblurkit.training.step import StepRecord
-from deblurkit.tuning.recommend.children import children_for, in_children
+from deblurkit.tuning.recommend.children import Guard, children_for, in_children
 from deblurkit.tuning.recommend.records import Candidate, Work
 from deblurkit.tuning.recommend.step_classes import ACCUMULATES, BATCH, KeptResults, class_key
 from deblurkit.tuning.step_memory import DeviceKind, fake_place
@@ -44,6 +45,7 @@ def count_work(
     store: Path | None = None,
     workers: int | None = None,
     on_progress: Callable[[int, int], None],
+    guard: Guard = contextlib.nullcontext,
 ) -> dict[str, Work]:
     """Return the work of a micro-step of each candidate, by its key; without those that cannot be counted.
 
@@ -57,6 +59,7 @@ def count_work(
         store: file that counts are kept in from one search to the next; None: none.
         workers: child processes; None: as many as `children_for` says, 0: this process does all.
         on_progress: told how many micro-steps are counted, of how many.
+        guard: as of `in_children`.
     """
     if not candidates:
         return {}
@@ -82,6 +85,7 @@ def count_work(
         next_job=lambda: waiting.pop(0) if waiting else None,
         take=take,
         workers=children_for(len(waiting), candidates[0].config) if workers is None else workers,
+        guard=guard,
     )
     ones = {each.key: counted[jobs[classes[each.key]]] for each in candidates}
     clips = {each.key: each.batch_size for each in candidates}

@@ -8,7 +8,7 @@ import pytest
 
 from deblurkit.config.load import load_config
 from deblurkit.errors import DeblurkitError, UsageError
-from deblurkit.tuning.recommend import known
+from deblurkit.tuning.recommend import groundwork
 from deblurkit.tuning.recommend import run as module
 from deblurkit.tuning.recommend.cards import prior_for_cpu
 from deblurkit.tuning.recommend.loading import Loading
@@ -18,6 +18,8 @@ from deblurkit.tuning.recommend.run import Question, recommend
 from deblurkit.tuning.recommend.space_memory import predict_space
 from deblurkit.tuning.recommend.step_jobs import predict_job
 from deblurkit.tuning.recommend.stopping import Stopping
+from deblurkit.tuning.recommend.tables import choices
+from deblurkit.tuning.recommend.words import changed_axes
 
 
 def seconds_of(candidate):
@@ -106,18 +108,70 @@ def test_nothing_fits_in_nothing(kept):
     assert not any(row.fits for row in found.rows)
 
 
-@pytest.mark.parametrize("done", [0, 1, 2])
-def test_ctrl_c_leaves_what_is_known(kept, done):
-    found = ask(kept, Machine(interrupt_at=done))
-    assert found.stopped == INTERRUPTED
+@pytest.mark.parametrize("done", [1, 2])
+def test_ctrl_c_leaves_the_best_of_what_was_tried(kept, done):
+    found = ask(kept, machine := Machine(interrupt_at=done))
+    assert found.stopped == INTERRUPTED and not found.is_stopgap
     assert len(found.trials) == done
     assert len(found.rows) == 6  # micro-batches 1, 2, 4 x two optimisers
-    assert found.best is not None
+    assert found.best is not None and found.best.candidate == min(machine.tried, key=seconds_of)
+
+
+def test_ctrl_c_in_the_first_trial_leaves_the_start_whatever_was_predicted(kept):
+    found = ask(kept, Machine(interrupt_at=0))
+    assert found.stopped == INTERRUPTED and found.is_stopgap and found.trials == ()
+    assert found.best == found.start == found.rows[0] and found.path == (found.start,)
+    assert {row.verdict for row in found.rows[1:]} == {
+        "the search was interrupted before a trial told how it compares"
+    }
+    assert choices(found) == {}  # none of them is known to be the fastest
+
+
+def test_ctrl_c_after_a_start_that_failed_leaves_the_nearest_and_says_so(kept):
+    def run(candidate, **limits):
+        if candidate.settings:
+            raise KeyboardInterrupt
+        return Trial(candidate.key, "timed out", "as told", 1.0)
+
+    found = ask(kept, run)
+    assert found.is_stopgap and found.best is not None
+    assert found.start.verdict == "timed out when tried: as told"
+    assert len(changed_axes(found.start.candidate, found.best.candidate)) == 1
+    assert found.path == (found.start, found.best)
+    assert found.recommended == found.best.candidate.config
+
+
+def test_a_signal_while_the_answer_is_made_is_not_forgotten(kept, monkeypatch):
+    real = module.plan_loading
+
+    def interrupted(*given, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*given, **options)
+
+    monkeypatch.setattr(module, "plan_loading", interrupted)
+    slow_loading(monkeypatch)
+    with Stopping() as stopping:
+        found = ask(kept, Machine(), stopping=stopping)
+    assert found.stopped == INTERRUPTED and not found.is_stopgap
+    assert found.best is not None and found.loading_settings
+
+
+def test_ctrl_c_in_a_verification_leaves_the_answer_without_it(kept):
+    machine = Machine()
+
+    def run(candidate, **limits):
+        if candidate in machine.tried:  # a search tries nothing twice
+            raise KeyboardInterrupt
+        return machine(candidate, **limits)
+
+    found = ask(kept, run, verify_rounds=2)
+    assert found.stopped == INTERRUPTED and found.verification is None and not found.is_stopgap
+    assert found.best is not None and found.best.trial is not None
 
 
 def interrupt(monkeypatch, part):
     """Have a part of the search be interrupted when it is first begun."""
-    place = module if hasattr(module, part) else known
+    place = module if hasattr(module, part) else groundwork
     real, calls = getattr(place, part), []
 
     def interrupted(*given, **options):
@@ -165,8 +219,8 @@ def test_the_memory_of_the_start_is_predicted_first(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return predict_job(job)
 
-    predict = partial(known.predict_space, predict=interrupted_at_the_second, workers=0)
-    monkeypatch.setattr(known, "predict_space", predict)
+    predict = partial(groundwork.predict_space, predict=interrupted_at_the_second, workers=0)
+    monkeypatch.setattr(groundwork, "predict_space", predict)
     found = ask(tmp_path, Machine(), budget=Budget(device_bytes=2**40), overrides=["TRAIN.BATCH_SIZE=2"])
     assert asked[0].train.batch_size == 2
     assert found.best == found.start and found.best.fits and found.best.peak_bytes is not None
@@ -180,6 +234,7 @@ def test_ctrl_c_never_leaves_a_start_that_is_known_not_to_fit(kept, monkeypatch)
     assert found.best is not None and found.best.fits
     assert found.best.candidate.choices == {**found.start.candidate.choices, "optimizer": "adamw8bit"}
     assert found.recommended == found.best.candidate.config
+    assert found.path == (found.start, found.best) and found.is_stopgap
 
 
 def test_where_nothing_fits_ctrl_c_leaves_nothing(kept, monkeypatch):
@@ -188,7 +243,7 @@ def test_where_nothing_fits_ctrl_c_leaves_nothing(kept, monkeypatch):
 
 
 def test_a_signal_ends_trials_and_what_comes_after_them_is_done(kept, monkeypatch):
-    """The signal that a scheduler sends, in the real handler; the epoch's clips are then not counted."""
+    """The signal that a scheduler sends, in the real handler."""
     machine = Machine()
 
     def run(candidate, **limits):
@@ -207,7 +262,9 @@ def test_why_no_memory_could_be_predicted_is_kept(tmp_path, monkeypatch):
     def fail(job):
         raise DeblurkitError("its process was killed")
 
-    monkeypatch.setattr(known, "predict_space", partial(known.predict_space, predict=fail, workers=0))
+    monkeypatch.setattr(
+        groundwork, "predict_space", partial(groundwork.predict_space, predict=fail, workers=0)
+    )
     found = ask(tmp_path, Machine(), budget=Budget(device_bytes=2**40))
     assert found.best is None
     assert "its process was killed" in found.unpredicted
@@ -217,7 +274,7 @@ def test_why_no_memory_could_be_predicted_is_kept(tmp_path, monkeypatch):
 def slow_loading(monkeypatch):
     """Have a clip take seconds of a core on a machine of 20."""
     loading = Loading(9.0, None, clips=3, num_clips=10, storage="png", decoded_bytes=0, packed_bytes=0)
-    monkeypatch.setattr(known, "measure_loading", lambda config, **options: loading)
+    monkeypatch.setattr(groundwork, "measure_loading", lambda config, **options: loading)
     monkeypatch.setattr(module, "available_cpus", lambda: 20)
 
 

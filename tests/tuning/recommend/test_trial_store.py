@@ -4,7 +4,7 @@ import pytest
 
 from deblurkit.config.load import load_config
 from deblurkit.tuning.recommend.records import Budget, Candidate, Trial
-from deblurkit.tuning.recommend.trial_store import TrialStore, default_path, step_values
+from deblurkit.tuning.recommend.trial_store import TrialStore, step_values
 
 GIB = 2**30
 CPU = "2 x CPU, 24.00 GiB"
@@ -197,8 +197,3 @@ def test_what_counts_of_a_configuration_is_named(candidate):
     assert not [key for key in values if key.startswith(("LOG.", "TEST.", "DATALOADER.", "TRAIN.SCHED."))]
     with_data = step_values(candidate("DATA.ROOT=there").config, use_data=True)
     assert with_data["DATA.ROOT"].startswith("/") and with_data["DATALOADER.TRAIN_WORKERS"] == 1
-
-
-def test_trials_are_kept_in_the_users_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_path() == tmp_path / "deblurkit" / "trials" / "trials.jsonl"

@@ -1,4 +1,4 @@
-"""What is found out of a space before a step of it is taken: loading, memory, and the work of a step."""
+"""What a search finds out before a step is taken: loading, memory, and the work of a step."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 MEMORY, WORK = "memory of the space", "work of a step"
 
 
-class Known:
-    """Finds it out, as far as there is time: what is broken off is left out.
+class Groundwork:
+    """Finds out what there is time for: what is broken off is left out.
 
     Args:
         config: that a search starts from.
@@ -76,7 +76,8 @@ class Known:
 
     def memory(self, candidates: Sequence[Candidate], data: DataSize) -> Mapping[str, CandidateMemory]:
         """Return what all candidates of the space hold, by their keys."""
-        self._message(f"predicting the memory of {plural(len(candidates), 'configuration')} …")
+        if not self._stopping.is_asked:
+            self._message(f"predicting the memory of {plural(len(candidates), 'configuration')} …")
         return self.predicted(candidates, data, on_progress=partial(self._on_progress, MEMORY))
 
     def predicted(
@@ -95,10 +96,10 @@ class Known:
             num_frames=data.num_frames,
             storage=data.storage,
             budget=self.budget,
-            store=self.kept(lambda: kept_folder("memory") / "predictions.jsonl"),
-            on_progress=on_progress,
+            store=self.kept("memory", "predictions.jsonl"),
         )
-        found = self._stopping.attempt(predict, otherwise=None)
+        ahead = partial(predict, on_progress=on_progress, guard=self._stopping.held)
+        found = self._stopping.attempt(ahead, otherwise=None)
         return predict(predict=_not_now, workers=0) if found is None else found
 
     def work(self, candidates: Sequence[Candidate]) -> Mapping[str, Work]:
@@ -107,14 +108,15 @@ class Known:
             count_work,
             candidates,
             device_kind=self._place.device_kind,
-            store=self.kept(lambda: kept_folder("memory") / "work.jsonl"),
+            store=self.kept("memory", "work.jsonl"),
             on_progress=partial(self._on_progress, WORK),
+            guard=self._stopping.held,
         )
         return self._stopping.attempt(count, otherwise={})
 
-    def kept(self, default: Callable[[], Path]) -> Path:
-        """Return the file that something is kept in, by its name in the user's cache."""
-        return default() if self._folder is None else self._folder / default().name
+    def kept(self, kind: str, name: str) -> Path:
+        """Return the file that results of a kind are kept in."""
+        return (kept_folder(kind) if self._folder is None else self._folder) / name
 
 
 def may_fit(held: CandidateMemory, budget: Budget) -> bool:

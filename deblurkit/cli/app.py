@@ -84,6 +84,8 @@ def main(arguments: list[str] | None = None) -> None:
     code = run(arguments)
     if signal.getsignal(signal.SIGTERM) is _leave:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # in a finalizer an exception would be a traceback
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # likewise
     for number in (signal.SIGHUP, signal.SIGUSR1):  # may be sent twice, and what was to be saved is
         if signal.getsignal(number) is _leave:
             signal.signal(number, signal.SIG_IGN)

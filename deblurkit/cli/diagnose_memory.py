@@ -104,7 +104,7 @@ def _check_call(folder: Path | None, pid: int | None, of_a_run: Mapping[str, obj
     for name, value in of_a_run.items():
         if value:
             raise UsageError(
-                f"{name}: expected the run that it is of too: --preset NAME (try quickstart) or --config FILE"
+                f"{name}: expected a configuration as well: --preset NAME (try quickstart) or --config FILE"
             )
 
 
@@ -188,7 +188,11 @@ def _fail(report: MemoryReport, threshold: str | None) -> None:
     """Leave with the code of a check that failed, if a verdict is as bad as was asked."""
     from deblurkit.tuning.verdicts import fails
 
-    if threshold is not None and report.run is not None and fails(report.run.verdicts, threshold):
+    if threshold is None or report.run is None:
+        return
+    bad = [each for each in report.run.verdicts if fails([each], threshold)]
+    if bad:
+        _say(f"--fail-on {threshold}: " + ", ".join(f"{each.name}: {each.verdict}" for each in bad))
         raise typer.Exit(FAILED)
 
 

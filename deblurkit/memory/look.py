@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import pwd
@@ -35,12 +36,10 @@ from deblurkit.memory.remains import remains as all_remains
 from deblurkit.memory.sparing import OneLook
 from deblurkit.units import plural
 
-_UNSEEN_BY_ROOT = (
-    "PSS and USS of some processes: they are just ending, or this container may not look into them"
-)
 _MOST = 8  # users, and processes, that are named
 _STARTED_BY = re.compile(r"^from multiprocessing\.(\w+) import ")
 _STARTED_FOR = {"spawn": "child", "forkserver": "fork server"}  # by the module that it begins with
+_OF_PYTHON = ("-u", "-B", "-O", "-E", "-s", "-I")  # its options before a program or a module
 _HIERARCHIES = (("memory",), ("unified",))  # folders that version 1 has above its groups
 
 
@@ -157,8 +156,15 @@ def program_of(process: Process) -> str:
         return f"multiprocessing {part} of process {process.parent}"
     words = [os.path.basename(word) if "/" in word and " " not in word else word for word in process.command]
     if len(words) > 1 and words[0].startswith("python"):
-        words = words[2:] if words[1] == "-m" else words[1:]
-    return " ".join(printable(" ".join(words[:4])).split()) or printable(process.name)
+        words = [*itertools.dropwhile(lambda word: word in _OF_PYTHON, words[1:])]
+        words = words[1:] if words[:1] == ["-m"] else words
+    named = [*words[:4], *_folder_in(words[4:])]
+    return " ".join(printable(" ".join(named)).split()) or printable(process.name)
+
+
+def _folder_in(words: Sequence[str]) -> Sequence[str]:
+    """Return the option that says which folder a run is in, which tells one of a kind from another."""
+    return next((words[at : at + 2] for at, word in enumerate(words) if word in ("--output", "-o")), ())
 
 
 def _of_multiprocessing(command: Sequence[str]) -> str | None:
@@ -216,12 +222,19 @@ def _unseen(sources: Sources, seen: Look) -> Iterator[str]:
     yield from (f"{name_of(limit)}: {limit.unseen}" for limit in seen.limits if _is_doubtful(limit))
     if seen.holders.unseen_processes:
         yield f"{plural(seen.holders.unseen_processes, 'process')} whose memory is not told"
-    if any(process.pss_bytes is None for process in seen.holders.largest):
-        yield (
-            _UNSEEN_BY_ROOT if sources.uid() == 0 else "PSS and USS of other users' processes: root sees them"
-        )
+    dark = [process for process in seen.holders.largest if process.pss_bytes is None]
+    if dark:
+        yield _why_dark(dark, is_root=sources.uid() == 0)
     if any(tree.total.unseen for tree in seen.trees):
         yield "PSS of some processes of these runs: another user's, or they have just ended"
+
+
+def _why_dark(dark: Sequence[Process], *, is_root: bool) -> str:
+    """Return why PSS and USS of processes are not told."""
+    if not is_root:
+        return "PSS and USS of other users' processes: root sees them"
+    named = ", ".join(f"{each.pid} ({printable(each.name)})" for each in dark)
+    return f"PSS and USS of {named}: just ending, or this container may not look into them"
 
 
 def _is_doubtful(limit: Resource) -> bool:

@@ -19,6 +19,7 @@ import psutil
 Role = Literal["main", "launcher", "rank", "worker", "helper", "other"]
 _WORKER_NAME = "pt_data_worker"  # PyTorch calls a loader worker so
 _SPAWNED = "multiprocessing.spawn"
+_OWN_PART = "deblurkit."  # a module of this program that is run as one: a trial
 _ATTRIBUTES = ("pid", "ppid", "uids", "username", "name", "cmdline", "create_time", "memory_info", "status")
 
 
@@ -274,11 +275,27 @@ def _role(process: Process, root: Process, found: Mapping[int, Process]) -> Role
         return "rank"
     if process is root:
         return "launcher" if any(each.rank is not None for each in found.values()) else "main"
-    if parent is not None and process.command and process.command == parent.command:
-        return "worker"  # forked: nothing but the number is new
+    if _is_copy(process, parent):
+        return "worker"
+    if _runs_part(process):
+        return "helper"
     if not any(_SPAWNED in word for word in process.command):
         return "other"
     return "helper" if is_deblurkit(root) else "worker"  # our own loader workers are forked
+
+
+def _is_copy(process: Process, parent: Process | None) -> bool:
+    """Return whether a process of Python was forked: nothing but the number is new."""
+    program = os.path.basename(process.command[0]) if process.command else ""
+    is_python = program.startswith("python") or program == "deblurkit"
+    return parent is not None and is_python and process.command == parent.command
+
+
+def _runs_part(process: Process) -> bool:
+    words = process.command
+    return any(
+        word == "-m" and after.startswith(_OWN_PART) for word, after in zip(words, words[1:], strict=False)
+    )
 
 
 def group_of(role: Role, rank: int | None, members: Iterable[Process]) -> Group:

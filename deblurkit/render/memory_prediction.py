@@ -129,6 +129,8 @@ def _changes(run: RunMemory) -> Iterator[RenderableType]:
         return
     yield Text(f"\nWhat frees most of {_WHERE[run.resource]} (each by itself; they do not add up)")
     for change in run.changes:
+        if change.is_combined:
+            yield Text("\nWhat fits together, where none does alone")
         yield indented(f"{format_bytes(change.frees_bytes)}  {settings_of(change)}")
         yield indented(price_of(change), columns=4)
 

@@ -114,8 +114,11 @@ def show_watch(frames: Iterable[Frame], *, seconds: float, console: Console | No
             for frame in frames:
                 screen.print(Text(watch_line(frame)), soft_wrap=True)
             return True
+        was_there = screen.file.isatty()
         with Live(console=screen, auto_refresh=False) as live:
             for frame in frames:
+                if was_there and not screen.file.isatty():  # closed: nobody looks any more
+                    return False
                 live.update(watch_screen(frame, screen.width, screen.height, seconds=seconds), refresh=True)
     except KeyboardInterrupt:
         return False

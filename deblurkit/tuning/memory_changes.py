@@ -37,6 +37,7 @@ class Change:
         resource: that they free.
         costs: their price, a clause with its arithmetic.
         keeps_result: whether training goes the same way; false: another gradient or network.
+        is_combined: whether it is several changes that fit together, where none does alone.
     """
 
     settings: tuple[str, ...]
@@ -44,6 +45,7 @@ class Change:
     resource: Freed
     costs: str
     keeps_result: bool
+    is_combined: bool = False
 
 
 def changes_for(
@@ -168,6 +170,7 @@ class _Search:
             resource=self._now.resource,
             costs="; ".join(option.price() for option in chosen),
             keeps_result=all(option.keeps_result for option in chosen),
+            is_combined=True,
         )
 
     def _after(self, settings: Settings) -> Config:

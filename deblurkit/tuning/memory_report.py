@@ -50,13 +50,18 @@ def past_run(folder: Path, sources: Sources) -> PastRun:
     """Return how the run in a folder has ended.
 
     Raises:
-        DeblurkitError: if there is none in it.
+        DeblurkitError: if there is none in it, or its record cannot be read.
     """
     if not (folder / _RECORD).is_file():
         raise DeblurkitError(
             f"{folder}: expected the folder of a run, with a {_RECORD}; give its LOG.SAVE_DIR, or --output"
         )
     end = read_run_end(folder, hostname=sources.hostname())
+    if end.status == "unknown" and end.pid is None and not end.told:
+        raise DeblurkitError(
+            f"{folder / _RECORD}: expected the record of a run, with its parts; it cannot be read as one, and"
+            " no log beside it tells of the run"
+        )
     return PastRun(folder, _explained(end, sources))
 
 

@@ -47,7 +47,9 @@ def test_a_run_gets_its_verdicts_and_fails_where_that_was_asked(predicted, capsy
 def test_a_run_that_does_not_fit_ends_with_the_code_of_a_failed_check(predicted, capsys):
     huge = ["--set", "TRAIN.BATCH_SIZE=100000000"]
     assert run([*predicted, *huge, "--fail-on", "does not fit"]) == 3
-    assert "does not fit" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "does not fit" in shown.out
+    assert "--fail-on does-not-fit: RAM: does not fit" in shown.err
 
 
 @pytest.mark.parametrize(
@@ -61,10 +63,10 @@ def test_a_run_that_does_not_fit_ends_with_the_code_of_a_failed_check(predicted,
         (["--pid", "0"], 2, "--pid"),
         (["--pid", str(2**22 + 1)], 1, f"--pid {2**22 + 1}: no such process"),
         (["--html", "/dev/null/x.html"], 1, "/dev/null"),
-        (["--fail-on", "tight"], 2, "--fail-on: expected the run that it is of too"),
+        (["--fail-on", "tight"], 2, "--fail-on: expected a configuration as well"),
         (["--preset", "quickstart", "--fail-on", "fits"], 2, "expected one of tight, cannot-know"),
-        (["--set", "SEED=1"], 2, "--set: expected the run that it is of too"),
-        (["--gpus", "2"], 2, "--gpus: expected the run"),
+        (["--set", "SEED=1"], 2, "--set: expected a configuration as well"),
+        (["--gpus", "2"], 2, "--gpus: expected a configuration"),
         (["/no/such/run"], 1, "/no/such/run: expected the folder of a run"),
         (["x", "--pid", "1"], 2, "leave one out"),
         (["--preset", "quickstart", "--gpus", "0"], 2, "--gpus"),

@@ -54,7 +54,7 @@ def test_a_look_has_all_that_the_sources_tell(sources_of):
 def test_root_is_not_told_that_root_sees_more(sources_of):
     sources = replace(sources_of(process(6, user="王小明", uid=1001)), uid=lambda: 0)
     told = [line for line in look(sources).unseen if line.startswith("PSS and USS")]
-    assert len(told) == 1 and "root" not in told[0]
+    assert len(told) == 1 and "root" not in told[0] and "6 (python)" in told[0]
 
 
 def test_a_glance_leaves_shared_memory_alone(sources_of):
@@ -99,6 +99,11 @@ def test_other_limits_keep_their_names():
     [
         (("/venv/bin/python3", "-m", "deblurkit", "train", "--preset", "x"), "deblurkit train --preset x"),
         (("/venv/bin/python", "/venv/bin/deblurkit", "train"), "deblurkit train"),
+        (("/venv/bin/python", "-u", "-m", "deblurkit", "train", "--gpus", "2"), "deblurkit train --gpus 2"),
+        (
+            ("deblurkit", "train", "--preset", "x", "--set", "SEED=1", "--output", "runs/first"),
+            "deblurkit train --preset x --output first",
+        ),
         (("/usr/bin/java", "-Xmx8g"), "java -Xmx8g"),
         (("训练 中\x1b[2J\nx",), "训练 中 [2J x"),
         ((), "python"),

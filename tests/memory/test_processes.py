@@ -96,6 +96,18 @@ def test_a_single_process_is_the_main_one_and_forks_are_its_workers():
     ]
 
 
+def test_copies_of_a_shell_are_no_loader_workers_and_a_trial_is_a_helper():
+    shell = ("bash", "run.sh")
+    tree = process_tree(Recorded(process(10, 1, command=shell), process(11, 10, command=shell)), 10)
+    assert kinds(tree) == [("main", None, [10]), ("other", None, [11])]
+    search, trial = (
+        ("deblurkit", "recommend-config"),
+        ("python", "-m", "deblurkit.tuning.recommend.trial_child"),
+    )
+    tree = process_tree(Recorded(process(10, 1, command=search), process(11, 10, command=trial)), 10)
+    assert kinds(tree) == [("main", None, [10]), ("helper", None, [11])]
+
+
 def test_what_another_program_has_spawned_may_be_its_workers():
     spawned = ("python", "-c", "from multiprocessing.spawn import spawn_main; spawn_main()")
     found = Recorded(process(10, 1, command=("python", "theirs.py")), process(11, 10, command=spawned))

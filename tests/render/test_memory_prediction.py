@@ -75,6 +75,14 @@ def test_changes_are_ready_to_be_typed(run):
     assert "  9.00 GiB  --set TRAIN.BATCH_SIZE=1 --set 'X=[1, 2]'\n    twice the launches\n" in text
 
 
+def test_settings_that_fit_together_stand_apart(run):
+    assert "fits together" not in shown(*prediction_sections(run))
+    combined = replace(run.changes[0], is_combined=True)
+    lines = shown(*prediction_sections(replace(run, changes=(*run.changes, combined)))).splitlines()
+    at = lines.index("What fits together, where none does alone")
+    assert lines[at + 1].startswith("  9.00 GiB  --set TRAIN.BATCH_SIZE=1") and not lines[at - 1]
+
+
 def test_without_changes_it_says_so(run):
     text = shown(*prediction_sections(replace(run, changes=(), resource="ram")))
     assert "No change of a single setting frees more than 1 % of RAM." in text

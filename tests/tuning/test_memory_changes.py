@@ -221,6 +221,7 @@ def test_settings_that_only_together_make_it_fit_come_last():
     assert found[-1].frees_bytes == CLIPS - CLIPS * 9 // 32
     assert found[-1].costs == f"{found[0].costs}; {found[1].costs}"
     assert not found[-1].keeps_result
+    assert [change.is_combined for change in found] == [*[False] * (len(found) - 1), True]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.8, 1.2])

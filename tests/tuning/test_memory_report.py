@@ -50,6 +50,13 @@ def test_a_folder_without_a_run_is_refused(tmp_path, sources_of):
             past_run(folder, sources_of())
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"parts": []}'])
+def test_a_record_that_cannot_be_read_is_no_run(tmp_path, sources_of, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(DeblurkitError, match=r"run\.json: expected the record of a run"):
+        past_run(tmp_path, sources_of())
+
+
 def test_a_process_that_lives_has_no_past(sources_of, tmp_path):
     assert past_process(77, sources_of(pids=(77,)), outputs=tmp_path) is None
 

@@ -57,9 +57,7 @@ def test_as_many_tiles_as_vrt_needs_for_a_hundred_frames_of_720p():
 @given(st.integers(1, 400), st.integers(2, 60), st.integers(0, 50))
 def test_weights_are_positive_and_sum_to_one_everywhere(length, tile, overlap):
     covering = spans(length, tile, min(overlap, tile - 1))
-    total = torch.zeros(
-        length, dtype=torch.float64
-    )  # float32 sums of 50 weights lie up to 4e-7 off by themselves
+    total = torch.zeros(length, dtype=torch.float64)  # in float32 a sum of 50 is up to 4e-7 off by itself
     for (start, stop), weight in zip(covering, blend_weights(covering), strict=True):
         assert weight.min() > 0
         total[start:stop] += weight

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= outputs/demo
+PROCESSES ?= 2
 
 .PHONY: install demo test check
 
@@ -23,7 +24,7 @@ demo: .venv/.runtime
 	$(BIN)/deblurkit analyze-log $(DEMO)/logs/timing_*.log
 
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 check: .venv/.dev
 	$(BIN)/ruff check .

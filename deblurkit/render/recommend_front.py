@@ -18,6 +18,7 @@ _ROOM = 1.05  # of an axis beyond what is drawn
 _FARTHEST = 1.6  # times the budget; what needs more is not drawn
 _FAR_BUDGET = 2.5  # times the most that is drawn; a budget beyond it would squash all to the left
 _NARROW = 130.0  # of the left edge [px]: labels of points within stand on their right
+_LETTER = (8.5, 13.0)  # of a label, width and height [px]
 _TICKS = 6
 _RADIUS = {"over": 4, "plain": 4, "front": 6, "start": 8, "best": 8}  # of a point by its kind [px]
 
@@ -169,13 +170,45 @@ def _title(found: Recommendation, row: Row) -> str:
     return f"{name}: {size_cell(row.peak_bytes)}, {speed}" + ("" if row.fits else "; does not fit")
 
 
+@dataclass(frozen=True)
+class _Label:
+    """A word beside a point, and where it begins and ends."""
+
+    words: str
+    left: float
+    right: float
+    y: float
+
+    def overlaps(self, other: _Label) -> bool:
+        """Return whether it would stand on another."""
+        is_beside = self.right < other.left or other.right < self.left
+        return not is_beside and abs(self.y - other.y) < _LETTER[1]
+
+
 def _labels(found: Recommendation, known: Sequence[_Point], scale: _Scale) -> Iterator[str]:
-    """Yield the numbers of the front, and which points are the start and the best."""
+    """Yield which points are the start and the best, and the numbers of the front that there is room for.
+
+    What is left out has its number in the table, and its name where one points at it.
+    """
+    placed: list[_Label] = []
+    for label in _wanted_labels(found, known, scale):
+        if not any(label.overlaps(other) for other in placed):
+            placed.append(label)
+            yield f'<text class="name" x="{label.left:.1f}" y="{label.y:.1f}">{label.words}</text>'
+
+
+def _wanted_labels(found: Recommendation, known: Sequence[_Point], scale: _Scale) -> Iterator[_Label]:
+    """Yield the labels of points, those that matter most first."""
     numbers = {row.candidate.key: str(number) for number, row in enumerate(found.front, 1)}
-    for point in known:
-        kind = _kind(found, point.row)
+    named = [(point, _kind(found, point.row)) for point in known]
+    for point, kind in sorted(named, key=lambda each: each[1] not in ("start", "best")):
         words = (numbers.get(point.row.candidate.key, ""), kind if kind in ("start", "best") else "")
-        x, y = scale.x(point.bytes), scale.y(point.rate) + (22 if kind == "start" else -9)
-        place = f'x="{x + 8:.1f}"' if x < _LEFT + _NARROW else f'x="{x - 8:.1f}" text-anchor="end"'
         if any(words):
-            yield f'<text class="name" {place} y="{y:.1f}">{" ".join(filter(None, words))}</text>'
+            yield _label(" ".join(filter(None, words)), point, scale, is_below=kind == "start")
+
+
+def _label(words: str, point: _Point, scale: _Scale, *, is_below: bool) -> _Label:
+    x, y = scale.x(point.bytes), scale.y(point.rate) + (22 if is_below else -9)
+    long = _LETTER[0] * len(words)
+    left = x + 8 if x < _LEFT + _NARROW else x - 8 - long
+    return _Label(words, left, left + long, y)

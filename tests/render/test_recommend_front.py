@@ -51,6 +51,27 @@ def test_start_best_front_and_what_does_not_fit_look_different(recommendation):
     }
 
 
+def test_labels_leave_room_for_each_other_and_start_and_best_are_always_named(recommendation):
+    """A crowd of 30 points a MiB apart: digits of 13 px are 7 px wide."""
+    found = recommendation()
+    like = found.front[0]
+    crowd = tuple(
+        replace(
+            like,
+            candidate=replace(like.candidate, settings={"SEED": number}),
+            peak_bytes=like.peak_bytes + number * 2**20,
+        )
+        for number in range(30)
+    )
+    root, _ = drawn(replace(found, rows=(*found.rows, *crowd), front=(*crowd, found.best)))
+    labels = [text for text in root.iter("text") if text.get("class") == "name"]
+    assert {"start", "31 best"} < {text.text for text in labels} and len(labels) < 10
+    places = [(float(text.get("x")), float(text.get("y")), 7 * len(text.text)) for text in labels]
+    for at, (x, y, _) in enumerate(places):
+        for left, height, long in places[:at] + places[at + 1 :]:
+            assert not (left <= x < left + long and abs(y - height) < 12)
+
+
 def test_the_line_of_the_front_goes_through_its_points(recommendation):
     root, points = drawn(recommendation())
     path = next(root.iter("path")).get("d")

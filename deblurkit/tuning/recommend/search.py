@@ -258,11 +258,24 @@ class Search:
     def _chance(self, entry: _Entry) -> float:
         """Return how likely a trial goes well, by those of the same choice that did or did not."""
         tried = [each for each in self._entries if each.trial is not None]
-        chance = 1.0
+        chance = self._chance_of_room(entry)
         for axis, word in entry.candidate.choices.items():
             like = [each for each in tried if each.candidate.choices.get(axis) == word]
             broken = sum(each.has_failed and not each.ran_out for each in like)
             chance *= 1 - broken / (1 + len(like))
+        return chance
+
+    def _chance_of_room(self, entry: _Entry) -> float:
+        """Return how likely its memory is there, where some has run out: somewhere between most and least.
+
+        Most that was measured is there, the least that ran out is not; what is there may be any in between.
+        """
+        chance = 1.0
+        for memory, least in self._refused.for_steps_like(entry.candidate).items():
+            held = max((each.needs[memory] or 0 for each in self._entries if each.was_measured), default=0)
+            needed = entry.needs[memory] or 0
+            if held < needed < least:
+                chance *= (least - needed) / (least - held)
         return chance
 
     def _fits(self, entry: _Entry) -> bool:

@@ -125,6 +125,22 @@ def test_memory_that_runs_out_rules_out_all_that_need_as_much(search_of, space, 
     assert verdicts == {"out of memory when tried: 3.00 GiB were there"}
 
 
+def test_how_much_memory_there_is_is_found_by_about_halving(search_of, space, memory, machine_of):
+    """As where a batch system gives far less than was said: 2 GiB, of which 16.8 are asked at first."""
+    truth, machine = 2 * GIB, machine_of(4, noise=0.01)
+    start = max(space, key=lambda each: memory[each.key])
+    others = [each for each in space if each is not start]
+    run = running_out(machine, lambda candidate: memory[candidate.key] > truth)
+    search = ended(search_of(run=run, candidates=[start, *others]))
+    needed = [memory[trial.key] for trial in search.trials]
+    out = [trial.outcome == "out of memory" for trial in search.trials]
+    first = out.index(False)
+    assert all(after <= 0.6 * before for before, after in itertools.pairwise(needed[: first + 1]))
+    assert first <= 5 and out.count(True) <= 6
+    fastest = min(machine.seconds[key] for key, peak in memory.items() if peak <= truth)
+    assert search.best().fits and machine.seconds[search.best().candidate.key] <= 1.05 * fastest
+
+
 @pytest.mark.parametrize("outcome", ["timed out", "killed", "failed"])
 def test_a_choice_whose_trials_fail_does_not_take_all_trials(search_of, machine_of, outcome):
     machine = machine_of(6, noise=0.01)

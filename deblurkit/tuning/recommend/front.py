@@ -46,11 +46,14 @@ def pareto_front(rows: Sequence[Row], best: Row | None) -> tuple[Row, ...]:
     return tuple(front)
 
 
-def path_between(rows: Sequence[Row], start: Row, best: Row) -> tuple[Row, ...]:
+def path_between(rows: Sequence[Row], start: Row, best: Row | None) -> tuple[Row, ...]:
     """Return rows from ``start`` to ``best`` that change one choice after the other, the largest gain first.
 
     A row in between that fits goes before one that does not. Where the space has none, the path jumps.
+    Without a best it is the start alone.
     """
+    if best is None:
+        return (start,)
     by_choices = {_choices(row, row.candidate.choices): row for row in rows}
     path, choices = [start], dict(start.candidate.choices)
     goal = best.candidate.choices

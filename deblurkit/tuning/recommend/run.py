@@ -246,7 +246,7 @@ class _Job:
             start=start,
             best=best,
             front=pareto_front(rows, best),
-            path=(start,) if best is None else path_between(rows, start, best),
+            path=path_between(rows, start, best),
             trials=tuple(search.trials),
             samples_per_epoch=self._groundwork.samples_per_epoch(loading),
             epochs=question.config.train.epochs,

@@ -10,7 +10,7 @@ import numpy as np
 
 from deblurkit.tuning.recommend.cards import Prior
 from deblurkit.tuning.recommend.choice_effects import class_of
-from deblurkit.tuning.recommend.front import in_order, pareto_front, path_between
+from deblurkit.tuning.recommend.front import in_order
 from deblurkit.tuning.recommend.next_trial import chance_of_faster, gains
 from deblurkit.tuning.recommend.records import Budget, Candidate, Memory, Row, Trial, Work
 from deblurkit.tuning.recommend.refused import Refused, too_many
@@ -149,16 +149,6 @@ class Search:
         fitting = sum(map(self._may_run, self._entries))
         within = 0.0 if self.trials else FASTER
         return replace(best, verdict=best_verdict(best, fitting, len(self._entries), within=within))
-
-    def front(self) -> tuple[Row, ...]:
-        """Return the rows that no other beats in both memory and throughput, least memory first."""
-        return pareto_front(self.rows(), self.best())
-
-    def path(self) -> tuple[Row, ...]:
-        """Return the rows from the start to the best, one choice after the other changed."""
-        rows, best = self.rows(), self.best()
-        start = next(row for row in rows if row.candidate is self._start.candidate)
-        return (start,) if best is None else path_between(rows, start, best)
 
     def _learn(self, entry: _Entry, trial: Trial) -> None:
         entry.trial = trial

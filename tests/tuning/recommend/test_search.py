@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from deblurkit.tuning.recommend.front import is_usable
+from deblurkit.tuning.recommend.front import is_usable, pareto_front, path_between
 from deblurkit.tuning.recommend.phase_posterior import PhasePosterior
 from deblurkit.tuning.recommend.records import Budget, Candidate, Trial
 from deblurkit.tuning.recommend.search import Search
@@ -43,6 +43,15 @@ def ended(search):
     while search.step() is not None:
         pass
     return search
+
+
+def front_of(search):
+    return pareto_front(search.rows(), search.best())
+
+
+def path_of(search, start):
+    rows = search.rows()
+    return path_between(rows, next(row for row in rows if row.candidate is start), search.best())
 
 
 def true_share(search, machine, memory, budget):
@@ -171,7 +180,7 @@ def test_a_search_goes_on_when_its_first_trials_fail(search_of, machine_of):
     assert search.best().estimate.is_measured
 
 
-def test_an_interrupted_trial_leaves_the_answer_so_far(search_of, machine_of):
+def test_an_interrupted_trial_leaves_the_answer_so_far(search_of, machine_of, space):
     machine, numbers = machine_of(6), itertools.count()
 
     def run(candidate):
@@ -184,7 +193,7 @@ def test_an_interrupted_trial_leaves_the_answer_so_far(search_of, machine_of):
         ended(search)
     assert len(search.trials) == 2
     assert search.best().trial in search.trials
-    assert search.path()[-1].candidate is search.best().candidate
+    assert path_of(search, space[0])[-1].candidate is search.best().candidate
 
 
 def test_each_trial_is_told_with_the_best_after_it(search_of):
@@ -224,10 +233,10 @@ def test_kept_trials_take_no_time_of_the_budget(search_of, machine_of):
     assert len(ended(search).trials) == 4
 
 
-def test_nothing_that_fits_gives_no_best_and_every_row_says_why(search_of):
+def test_nothing_that_fits_gives_no_best_and_every_row_says_why(search_of, space):
     search = ended(search_of(device_bytes=GIB // 4))
-    assert (search.best(), search.front()) == (None, ())
-    assert len(search.path()) == 1
+    assert (search.best(), front_of(search)) == (None, ())
+    assert len(path_of(search, space[0])) == 1
     assert all(row.verdict.endswith("256.0 MiB are there") for row in search.rows())
 
 
@@ -238,13 +247,13 @@ def test_unknown_memory_fits_only_where_nothing_bounds_it(search_of, space, memo
     assert [row.fits for row in rows] == [True, False]
 
 
-def test_without_trials_the_answer_is_about_as_fast_as_any_is_believed_and_near_the_start(search_of):
+def test_without_trials_the_answer_is_about_as_fast_as_any_is_believed_and_near_the_start(search_of, space):
     search = ended(search_of(trials=0, device_bytes=4 * GIB))
     best, rows = search.best(), [row for row in search.rows() if is_usable(row)]
     assert not best.estimate.is_measured
     assert best.fits
     assert search.trials == []
-    start = search.path()[0].candidate.choices
+    start = path_of(search, space[0])[0].candidate.choices
     enough = max(row.samples_per_second for row in rows) / 1.02
 
     def apart(row):
@@ -370,13 +379,13 @@ def test_one_that_the_kernel_killed_for_want_of_memory_rules_out_larger_ones(sea
     assert fitting == {each.key for each in space[1:20]}
 
 
-def test_where_all_trials_failed_nothing_is_recommended(search_of):
+def test_where_all_trials_failed_nothing_is_recommended(search_of, space):
     search = search_of(run=lambda each: Trial(each.key, "failed", "no kernel", 5.0), trials=3)
     assert search.best() is not None  # by what is believed, as long as nothing was tried
     search.step()
     assert search.best() is None
     ended(search)
-    assert (search.best(), search.front(), len(search.path())) == (None, (), 1)
+    assert (search.best(), front_of(search), len(path_of(search, space[0]))) == (None, (), 1)
     verdicts = [row.verdict for row in search.rows() if row.trial is None]
     assert verdicts
     assert all(

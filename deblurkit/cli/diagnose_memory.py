@@ -186,11 +186,11 @@ def _as_utf8(text: str) -> str:
 
 def _fail(report: MemoryReport, threshold: str | None) -> None:
     """Leave with the code of a check that failed, if a verdict is as bad as was asked."""
-    from deblurkit.tuning.verdicts import fails
+    from deblurkit.tuning.verdicts import failing
 
     if threshold is None or report.run is None:
         return
-    bad = [each for each in report.run.verdicts if fails([each], threshold)]
+    bad = failing(report.run.verdicts, threshold)
     if bad:
         _say(f"--fail-on {threshold}: " + ", ".join(f"{each.name}: {each.verdict}" for each in bad))
         raise typer.Exit(FAILED)

@@ -12,6 +12,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import psutil
@@ -211,10 +212,13 @@ def own_runs(
 
 def is_deblurkit(process: Process) -> bool:
     """Return whether a process runs this program, by its name or as a module."""
-    words = process.command[:4]
-    return any(os.path.basename(word) == "deblurkit" for word in words[:2]) or ("-m", "deblurkit") in zip(
-        words, words[1:], strict=False
-    )
+    is_named = any(os.path.basename(word) == "deblurkit" for word in process.command[:2])
+    return is_named or _module_of(process) == "deblurkit"
+
+
+def _module_of(process: Process) -> str | None:
+    """Return the module that a process of Python runs as its program; None where it runs none."""
+    return next((after for word, after in pairwise(process.command[:4]) if word == "-m"), None)
 
 
 def _of_info(info: Mapping[str, object]) -> Process:
@@ -277,7 +281,7 @@ def _role(process: Process, root: Process, found: Mapping[int, Process]) -> Role
         return "launcher" if any(each.rank is not None for each in found.values()) else "main"
     if _is_copy(process, parent):
         return "worker"
-    if _runs_part(process):
+    if (_module_of(process) or "").startswith(_OWN_PART):
         return "helper"
     if not any(_SPAWNED in word for word in process.command):
         return "other"
@@ -289,13 +293,6 @@ def _is_copy(process: Process, parent: Process | None) -> bool:
     program = os.path.basename(process.command[0]) if process.command else ""
     is_python = program.startswith("python") or program == "deblurkit"
     return parent is not None and is_python and process.command == parent.command
-
-
-def _runs_part(process: Process) -> bool:
-    words = process.command
-    return any(
-        word == "-m" and after.startswith(_OWN_PART) for word, after in zip(words, words[1:], strict=False)
-    )
 
 
 def group_of(role: Role, rank: int | None, members: Iterable[Process]) -> Group:

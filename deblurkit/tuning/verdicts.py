@@ -103,9 +103,9 @@ def of_training_alone(verdict: ResourceVerdict) -> ResourceVerdict:
     return replace(alone, verdict="cannot know", why=f"{alone.why}; validation is not predicted")
 
 
-def fails(verdicts: Sequence[ResourceVerdict], threshold: str) -> bool:
-    """Return whether a verdict is as bad as ``threshold``, one of THRESHOLDS."""
-    return any(each.verdict in THRESHOLDS[threshold] for each in verdicts)
+def failing(verdicts: Sequence[ResourceVerdict], threshold: str) -> list[ResourceVerdict]:
+    """Return the verdicts that are as bad as ``threshold``, one of THRESHOLDS."""
+    return [each for each in verdicts if each.verdict in THRESHOLDS[threshold]]
 
 
 def narrowest(verdicts: Sequence[ResourceVerdict]) -> ResourceVerdict | None:

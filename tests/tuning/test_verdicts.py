@@ -4,7 +4,7 @@ import pytest
 
 from deblurkit.tuning.host_memory import CODE
 from deblurkit.tuning.host_rows import HostRow
-from deblurkit.tuning.verdicts import THRESHOLDS, fails, judge, largest_process, narrowest
+from deblurkit.tuning.verdicts import THRESHOLDS, failing, judge, largest_process, narrowest
 
 GIB = 2**30
 
@@ -152,7 +152,9 @@ def test_what_makes_a_check_fail(step_of, host_of, gpu_of, limit_of):
     unknown = judge(step_of(), host_of(), limits=[], gpus=[])
     short = judge(step_of(), host_of(), limits=[], gpus=[gpu_of(0, 2)])
     fine = judge(step_of(), host_of(), limits=[], gpus=[gpu_of(0, 48)])
-    outcome = {name: [fails(each, name) for each in (fine, tight, unknown, short)] for name in THRESHOLDS}
+    outcome = {
+        name: [bool(failing(each, name)) for each in (fine, tight, unknown, short)] for name in THRESHOLDS
+    }
     assert outcome == {
         "tight": [False, True, False, True],
         "cannot-know": [False, False, True, True],

@@ -125,10 +125,10 @@ class StopRequest:
         return heeded_signals()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if (
-            os.getpid() != self._process
-        ):  # a loader worker that was forked just now; stopping is not its affair
-            return
+        if os.getpid() == self._process:  # not a loader worker that was forked just now: it is not its affair
+            self._heed(number)
+
+    def _heed(self, number: int) -> None:
         if self.signal_number and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.request(number)

@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import TypeVar
 
 from deblurkit.training.interrupt import SIGNALS, StopRequest
@@ -76,9 +75,7 @@ class Stopping(StopRequest):
     def _wanted(self) -> list[signal.Signals]:
         return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a child that was forked just now; stopping is not its affair
-            return
+    def _heed(self, number: int) -> None:
         breaks, self._may_break = self._may_break, False  # until what was broken off is put away
         if not self.is_asked:
             self._asked_at = self._clock()
